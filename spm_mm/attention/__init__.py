@@ -1,0 +1,5 @@
+"""Attention mechanisms, one a file. They read tokens (B, N, C) of a map with a known grid."""
+
+from spm_mm.attention.spatial_reduction import SpatialReductionAttention
+
+__all__ = ['SpatialReductionAttention']

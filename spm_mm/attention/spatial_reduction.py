@@ -1,0 +1,58 @@
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spm_mm.layers import conv_on_map
+
+
+class SpatialReductionAttention(nn.Module):
+    """Multi-head attention whose keys and values come from a reduced map (PVT, section 3.3).
+
+    With ``sr_ratio=1`` it is plain multi-head attention and takes any tokens, a class token among
+    them. With a larger ratio a convolution of kernel and stride ``sr_ratio`` and a LayerNorm reduce
+    the map first; rows and columns that do not fill a window are left out, as in the official code.
+
+    Args:
+        channels: Width C of a token.
+        num_heads: Number of heads G; must divide ``channels``.
+        sr_ratio: Factor by which both sides of the map shrink for keys and values.
+        qkv_bias: Whether query, key and value projections have a bias.
+
+    Shape: tokens (B, N, C) to (B, N, C); with ``sr_ratio > 1``, N is H * W of ``grid_size``.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``channels``, or a map has a side shorter than
+            ``sr_ratio``.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, sr_ratio: int = 1, qkv_bias: bool = True
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(
+                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
+            )
+        self.num_heads = num_heads
+        self.sr_ratio = sr_ratio
+        self.q = nn.Linear(channels, channels, bias=qkv_bias)
+        self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        b, n, c = x.shape
+        context = x
+        if self.sr_ratio > 1:
+            if min(grid_size) < self.sr_ratio:
+                raise ValueError(
+                    f'sr_ratio={self.sr_ratio} needs a map of at least {self.sr_ratio} rows and'
+                    f' columns, got {grid_size[0]} x {grid_size[1]}: use a larger image or a smaller'
+                    ' ratio'
+                )
+            context = self.norm(conv_on_map(self.sr, x.view(b, *grid_size, c)).flatten(1, 2))
+        q = self.q(x).view(b, n, self.num_heads, -1).transpose(1, 2)
+        k, v = self.kv(context).view(b, -1, 2, self.num_heads, c // self.num_heads).unbind(2)
+        out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
+        return self.proj(out.transpose(1, 2).reshape(b, n, c))

@@ -1,0 +1,174 @@
+"""Pyramid Vision Transformer: "Pyramid Vision Transformer: A Versatile Backbone for Dense
+Prediction without Convolutions", https://arxiv.org/abs/2102.12122.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from spm_mm.attention import SpatialReductionAttention
+from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks
+from spm_mm.layers import MLP, PatchStem, PositionEmbedding
+from spm_mm.registry import MODELS
+
+__all__ = ['PVT']
+
+ATTENTIONS = ('sr', 'full', None)
+
+
+class PVTBlock(nn.Module):
+    """Pre-norm block: attention (if ``attention`` is not None), then an MLP.
+
+    Shape: tokens (B, N, C) to (B, N, C).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        mlp_ratio: float,
+        sr_ratio: int,
+        attention: str | None,
+        qkv_bias: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.attn = None
+        if attention is not None:
+            self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+            ratio = sr_ratio if attention == 'sr' else 1
+            self.attn = SpatialReductionAttention(channels, num_heads, ratio, qkv_bias)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.mlp = MLP(channels, mlp_ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        if self.attn is not None:
+            x = x + self.drop_path(self.attn(self.norm1(x), grid_size))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PVTStage(nn.Module):
+    """Position embedding, a class token if there is one, and the blocks.
+
+    Shape: map (B, H, W, C) to a map (B, H, W, C) and the class token (B, C) or None.
+    """
+
+    def __init__(
+        self, channels: int, grid_size: tuple[int, int], cls_token: bool, blocks: list[PVTBlock],
+        with_cp: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.position = PositionEmbedding(grid_size, channels)
+        self.cls_token = self.cls_position = None
+        if cls_token:
+            self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
+            self.cls_position = nn.Parameter(torch.empty(1, 1, channels))
+            for parameter in (self.cls_token, self.cls_position):
+                nn.init.trunc_normal_(parameter, std=0.02)
+        self.blocks = nn.ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        b, h, w, c = x.shape
+        x = (x + self.position(h, w)).flatten(1, 2)
+        if self.cls_token is None:
+            x = run_blocks(self.blocks, x, (h, w), with_cp=self.with_cp)
+            return x.view(b, h, w, c), None
+        cls_token = (self.cls_token + self.cls_position).expand(b, -1, -1)
+        x = torch.cat((cls_token, x), dim=1)
+        x = run_blocks(self.blocks, x, (h, w), with_cp=self.with_cp)
+        return x[:, 1:].unflatten(1, (h, w)), x[:, 0]
+
+
+@MODELS.register_module()
+class PVT(HierarchicalBackbone):
+    """PVT with any patch merging between its stages.
+
+    Without options it is the network of the official dense-prediction code: no class token and no
+    norm on any output. With ``out_type='cls_token'`` it is the official classifier's: a class token
+    joins in stage 4 and the last norm is applied to it.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'medium'``, ``'large'`` or a dict with the keys of
+            :attr:`arch_settings`.
+        merging: One config for the three transitions or a list of three. Default: PVT's own 2x2
+            convolution, ``dict(type='ConvMerging')``.
+        attention: For each stage ``'sr'`` (spatial reduction), ``'full'`` or None (MLP alone, as in
+            LIT, Table 5).
+        qkv_bias: Whether query, key and value projections have a bias.
+        img_size: Side of the image in pixels that the position tables are made for. They are resized
+            to any other size.
+        out_type: ``'featmap'``, ``'avg_featmap'`` or ``'cls_token'``; see above.
+        kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
+
+    Shape: image (B, 3, H, W), H and W at least 32, to maps of 64, 128, 320 and 512 channels (for the
+    named architectures) at strides 4, 8, 16 and 32, or to one vector (B, 512).
+    """
+
+    arch_settings = {
+        name: {
+            'embed_dims': (64, 128, 320, 512),
+            'depths': depths,
+            'num_heads': (1, 2, 5, 8),
+            'mlp_ratios': (8, 8, 4, 4),
+            'sr_ratios': (8, 4, 2, 1),
+        }
+        for name, depths in {
+            'tiny': (2, 2, 2, 2),
+            'small': (3, 4, 6, 3),
+            'medium': (3, 4, 18, 3),
+            'large': (3, 8, 27, 3),
+        }.items()
+    }
+    out_types = (*HierarchicalBackbone.out_types, 'cls_token')
+    unused_keys = ('norms.', 'stages.3.cls_')
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = 'tiny',
+        merging: dict | Sequence[dict] | None = None,
+        attention: Sequence[str | None] = ('sr', 'sr', 'sr', 'sr'),
+        qkv_bias: bool = True,
+        img_size: int = 224,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arch, **kwargs)
+        dims, ratios = self.arch['embed_dims'], self.arch['sr_ratios']
+        if len(attention) != len(dims) or any(kind not in ATTENTIONS for kind in attention):
+            raise ValueError(
+                f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
+                f' got {list(attention)}'
+            )
+        if img_size < self.min_size:
+            raise ValueError(f'img_size must be at least {self.min_size}, got {img_size}')
+        rates = self.drop_path_rates()
+        self.stem = PatchStem(self.in_channels, dims[0])
+        self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})
+        self.stages = nn.ModuleList()
+        for i in range(self.num_stages):
+            blocks = [
+                PVTBlock(
+                    dims[i], self.arch['num_heads'][i], self.arch['mlp_ratios'][i], ratios[i],
+                    attention[i], qkv_bias, rate,
+                )
+                for rate in rates[i]
+            ]  # fmt: skip
+            side = img_size // (4 * 2**i)
+            with_token = self.out_type == 'cls_token' and i in self.out_indices
+            self.stages.append(PVTStage(dims[i], (side, side), with_token, blocks, self.with_cp))
+        self.norms = nn.ModuleList(
+            nn.Identity()
+            if self.out_type == 'featmap' or i not in self.out_indices
+            else nn.LayerNorm(dims[i], eps=1e-6)
+            for i in range(self.num_stages)
+        )
+        self.finish()
+
+    def to_output(self, i: int, x: Tensor, rest: Tensor | None) -> Tensor:
+        if self.out_type == 'cls_token':
+            return self.norms[i](rest)
+        return super().to_output(i, x, rest)

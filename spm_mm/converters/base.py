@@ -1,0 +1,153 @@
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from spm_mm.registry import suggest
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """An official state dict under our names, and what became of every key."""
+
+    state_dict: dict[str, Tensor]
+    names: dict[str, tuple[str, ...]]
+    """Official key to ours; several where a tensor was split."""
+    reshaped: dict[str, tuple[str, ...]]
+    """Those of :attr:`names` whose tensor was split or got another shape."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Official key that has no counterpart on purpose, to the reason."""
+    unexpected: list[str] = field(default_factory=list)
+    """Official keys that the converter does not know."""
+    missing: list[str] = field(default_factory=list)
+    """Our keys that the official state dict does not fill."""
+
+    def report(self) -> str:
+        """Every key that was not simply renamed, in words."""
+        lines = [
+            f'{len(self.state_dict)} tensors written from {len(self.names)} official ones',
+            *(f'reshaped: {key} -> {", ".join(ours)}' for key, ours in self.reshaped.items()),
+            *(f'dropped: {key} ({reason})' for key, reason in self.dropped.items()),
+            *(f'unexpected: {key}' for key in self.unexpected),
+            *(f'missing: {key}' for key in self.missing),
+        ]
+        return '\n'.join(lines)
+
+
+class Classifier(nn.Module):
+    """A backbone that puts out a vector, and a linear layer, under MMPretrain's names."""
+
+    def __init__(self, backbone: nn.Module, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.ModuleDict({'fc': nn.Linear(in_channels, num_classes)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head['fc'](self.backbone(x)[-1])
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Our counterpart of an official model, to be compared with it."""
+
+    module: nn.Module
+    """Takes the converted state dict."""
+    run: Callable[[Tensor], dict[str, Tensor]]
+    """From the official input to the outputs, by the names of the reference fixtures."""
+    prefix: str = ''
+    """How the official keys begin in a whole model, where this is a part of one."""
+
+
+class Converter(abc.ABC):
+    """Names of one official code base, mapped to ours.
+
+    A subclass registers itself under its :attr:`source`.
+    """
+
+    source: ClassVar[str]
+    """What ``tools/model_converters/convert.py`` calls it."""
+    description: ClassVar[str]
+    """Which code base and models it reads."""
+    families: ClassVar[tuple[str, ...]]
+    """Families of the reference fixtures that it covers."""
+    fixtures: ClassVar[tuple[str, ...]]
+    """Names of the fixtures that must be there and agree."""
+
+    def __init_subclass__(cls) -> None:
+        converters[cls.source] = cls()
+
+    @abc.abstractmethod
+    def rename(self, key: str) -> str | None:
+        """Our name of an official tensor; None if it is unknown."""
+
+    def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """Our tensors, by our names, of an official tensor that was renamed to ``name``."""
+        return {name: tensor}
+
+    def dropped(self, key: str) -> str | None:
+        """Why an official tensor has no counterpart; None if it has one."""
+        return None
+
+    @abc.abstractmethod
+    def twin(
+        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
+    ) -> Twin:
+        """Our counterpart of an official model or part of one.
+
+        Args:
+            callable_name: Name of its class or function in the official code.
+            config: Its settings, as the reference fixtures have them.
+            state_dict: Its weights; the counterpart does not hold them yet.
+        """
+
+    @abc.abstractmethod
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
+        """Our model that an official checkpoint belongs to, told from its shapes.
+
+        Raises:
+            ValueError: If it is no checkpoint of this source.
+        """
+
+    def convert(self, state_dict: Mapping[str, Tensor], module: nn.Module) -> Conversion:
+        """Convert an official state dict for one of our modules.
+
+        Nothing is raised over single keys: the result reports every missing, unexpected, dropped and
+        reshaped one.
+        """
+        ours: dict[str, Tensor] = {}
+        names, reshaped, dropped, unexpected = {}, {}, {}, []
+        own = module.state_dict()
+        for key, tensor in state_dict.items():
+            if reason := self.dropped(key):
+                dropped[key] = reason
+                continue
+            name = self.rename(key)
+            tensors = {} if name is None else self.reshape(name, tensor)
+            if not tensors or any(
+                new not in own or own[new].shape != value.shape for new, value in tensors.items()
+            ):
+                unexpected.append(key)
+                continue
+            names[key] = tuple(tensors)
+            if len(tensors) > 1 or tensors[next(iter(tensors))].shape != tensor.shape:
+                reshaped[key] = tuple(tensors)
+            ours.update(tensors)
+        missing = [name for name in own if name not in ours]
+        return Conversion(ours, names, reshaped, dropped, unexpected, missing)
+
+
+converters: dict[str, Converter] = {}
+"""All converters by source."""
+
+
+def get_converter(source: str) -> Converter:
+    """The converter of a source.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if source not in converters:
+        raise ValueError(f'no converter for source {source!r}: {suggest(source, [*converters])}')
+    return converters[source]

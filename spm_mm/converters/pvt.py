@@ -1,0 +1,147 @@
+"""PVT (whai362/PVT) and PVT with SPM (Yonghao-Yu/StepwisePatchMerging), classification models."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from spm_mm.backbones import PVT
+from spm_mm.converters.base import Classifier, Converter, Twin
+from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
+
+# Tried in order on the whole key; the first that matches is taken.
+STAGE_RULES = (
+    (r'pos_embed(\d)', lambda m: f'backbone.stages.{_stage(m)}.position.table'),
+    (r'cls_token', lambda m: 'backbone.stages.3.cls_token'),
+    (r'patch_embed1\.proj\.(\w+)', lambda m: f'backbone.stem.conv.{m[1]}'),
+    (r'patch_embed1\.norm\.(\w+)', lambda m: f'backbone.stem.norm.{m[1]}'),
+    (r'patch_embed(\d)\.spm\.(.+)', lambda m: f'backbone.mergings.{_stage(m) - 1}.{_spm(m[2])}'),
+    (r'patch_embed(\d)\.proj\.(\w+)', lambda m: f'backbone.mergings.{_stage(m) - 1}.conv.{m[2]}'),
+    (r'patch_embed(\d)\.norm\.(\w+)', lambda m: f'backbone.mergings.{_stage(m) - 1}.norm.{m[2]}'),
+    (r'block(\d)\.(.+)', lambda m: f'backbone.stages.{_stage(m)}.blocks.{m[2]}'),
+    (r'norm\.(\w+)', lambda m: f'backbone.norms.3.{m[1]}'),
+    (r'head\.(\w+)', lambda m: f'head.fc.{m[1]}'),
+)
+SPM_RULES = (
+    (r'msa\.local_conv_(\d)\.', lambda m: f'aggregation.convs.{(int(m[1]) - 3) // 2}.'),
+    (r'msa\.proj\.0\.', lambda m: 'aggregation.fuse.'),
+    (r'msa\.proj\.1\.', lambda m: 'aggregation.norm.'),
+    (r'msa\.proj\.3\.', lambda m: 'aggregation.proj.'),
+    (r'gle\.gtg\.', lambda m: 'enhancement.guide.'),
+    (r'gle\.attn\.qkv\.', lambda m: 'enhancement.qkv.'),
+    (r'gle\.norm0\.', lambda m: 'enhancement.token_norm.'),
+    (r'gle\.norm1\.', lambda m: 'enhancement.out_norm.'),
+)
+
+
+def _stage(match: re.Match) -> int:
+    return int(match[1]) - 1
+
+
+def _spm(key: str) -> str:
+    for pattern, name in SPM_RULES:
+        if match := re.match(pattern, key):
+            return name(match) + key[match.end() :]
+    return key
+
+
+class PVTConverter(Converter):
+    source = 'pvt'
+    description = 'whai362/PVT v1 and Yonghao-Yu/StepwisePatchMerging, ImageNet classifiers'
+    families = ('pvt', 'spm')
+    fixtures = (
+        *(f'{kind}_{arch}' for kind in ('pvt', 'spm_pvt') for arch in PVT.arch_settings),
+        'spm_gle',
+        'spm_module',
+        'spm_msa',
+    )
+
+    def rename(self, key: str) -> str | None:
+        for pattern, name in STAGE_RULES:
+            if match := re.fullmatch(pattern, key):
+                return name(match)
+        part = _spm(key)
+        return part if part != key else None
+
+    def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        if not name.endswith('position.table') or tensor.ndim != 3:
+            return {name: tensor}
+        cells = tensor.shape[1]
+        side = int(cells**0.5)
+        if side * side == cells:
+            return {name: tensor.view(1, side, side, -1)}
+        # One row more than a square: the first belongs to the class token.
+        token, table = tensor.split((1, cells - 1), dim=1)
+        stage = name.removesuffix('position.table')
+        return {**self.reshape(name, table), f'{stage}cls_position': token}
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
+        for arch, settings in PVT.arch_settings.items():
+            if _depths(state_dict) == settings['depths']:
+                backbone = PVT(arch, merging=_merging(state_dict), out_type='cls_token')
+                return Classifier(backbone, settings['embed_dims'][-1], classes)
+        raise ValueError(
+            f'this is no checkpoint of PVT {", ".join(PVT.arch_settings)}: its blocks per stage are'
+            f' {_depths(state_dict)}, its first keys {list(state_dict)[:3]}'
+        )
+
+    def twin(
+        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
+    ) -> Twin:
+        if callable_name == 'MultiScaleAggregation':
+            part = MultiScaleAggregation(
+                config['in_dim'],
+                config['out_dim'],
+                config['kernel_sizes'],
+                config['expand_ratio'],
+                norm_cfg={'type': 'BN'},
+            )
+            return _part_twin('aggregation', part, prefix='msa.')
+        if callable_name == 'GuidedLocalEnhancement':
+            part = GuidedLocalEnhancement(
+                config['dim'],
+                'conv',
+                config['gtg_kernel'],
+                config['num_heads'],
+                norm_cfg={'type': 'BN'},
+            )
+            return _part_twin('enhancement', part, prefix='gle.')
+        if callable_name == 'StepwisePatchMerging':
+            part = StepwiseMerging(config['in_dim'], config['out_dim'])
+            return Twin(part, lambda x: {'out_map': part(x).permute(0, 3, 1, 2)})
+        model = self.model_for(state_dict)
+        dense = PVT(model.backbone.arch, merging=_merging(state_dict))
+
+        def run(x: Tensor) -> dict[str, Tensor]:
+            weights = model.backbone.state_dict()
+            dense.split_unused(weights)
+            dense.load_state_dict(weights)
+            maps = dense.to(x).train(model.training)(x)
+            return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
+
+        return Twin(model, run)
+
+
+def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
+    blocks = {m[0] for key in state_dict if (m := re.match(r'block(\d)\.\d+\.', key))}
+    return tuple(sum(block.startswith(f'block{i}.') for block in blocks) for i in range(1, 5))
+
+
+def _merging(state_dict: Mapping[str, Tensor]) -> list[dict]:
+    return [
+        {
+            'type': 'StepwiseMerging'
+            if f'patch_embed{i}.spm.gle.norm1.bias' in state_dict
+            else 'ConvMerging'
+        }
+        for i in (2, 3, 4)
+    ]
+
+
+def _part_twin(name: str, part: nn.Module, prefix: str) -> Twin:
+    def run(x: Tensor) -> dict[str, Tensor]:
+        return {'out_map': part(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)}
+
+    return Twin(nn.ModuleDict({name: part}), run, prefix)

@@ -1,0 +1,1 @@
+"""Heads of the suite's own; the hosts' heads are used from the hosts."""

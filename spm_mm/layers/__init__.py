@@ -1,0 +1,13 @@
+"""What several backbones and mergings share.
+
+Letters for shapes, here and everywhere: B images, C channels, H and W rows and columns, N tokens,
+G attention heads, D width of one head. Inside a backbone a map is channels-last, (B, H, W, C), and
+contiguous; a convolution reads it through :func:`conv_on_map`.
+"""
+
+from spm_mm.layers.channels_last import conv_on_map
+from spm_mm.layers.mlp import MLP
+from spm_mm.layers.position_embedding import PositionEmbedding
+from spm_mm.layers.stem import PatchStem
+
+__all__ = ['MLP', 'PatchStem', 'PositionEmbedding', 'conv_on_map']

@@ -1,0 +1,316 @@
+"""Stepwise Patch Merging: "Stepwise Patch Merging" (SPM), sections 3.2 and 3.3.
+
+First the multi-scale aggregation (MSA) widens the receptive field at full resolution, then the
+guided local enhancement (GLE) halves the map: a guide token gathers each 2x2 window by attention.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spm_mm.layers import conv_on_map
+from spm_mm.merging.base import Merging
+from spm_mm.ops import guided_attention, window_attention
+from spm_mm.registry import MODELS, suggest
+
+__all__ = ['GuidedLocalEnhancement', 'MultiScaleAggregation', 'StepwiseMerging']
+
+AGGREGATIONS = ('msa', 'conv')
+ENHANCEMENTS = ('gle', 'conv', 'avg_pool')
+GUIDES = ('conv', 'avg_pool', 'cls_token', 'gap')
+
+
+class MultiScaleAggregation(nn.Module):
+    """MSA (Eq. 1): depth-wise convolutions of several sizes, fused channel by channel.
+
+    The channels are split into as many groups as there are kernels; channel c of every group then
+    meets in one grouped 1x1 convolution, and a 1x1 convolution projects.
+
+    Args:
+        in_channels: Channels C; a multiple of the number of kernels.
+        out_channels: Channels C'.
+        kernel_sizes: One odd kernel for each group.
+        expand_ratio: Width between the two 1x1 convolutions, in multiples of C.
+        norm_cfg: Norm between them, before a GELU. None leaves out both.
+        bias: Whether the 1x1 convolutions have a bias.
+
+    Shape: (B, H, W, C) to (B, H, W, C').
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: Sequence[int],
+        expand_ratio: int,
+        norm_cfg: dict | None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if in_channels % len(kernel_sizes):
+            raise ValueError(
+                f'in_channels of StepwiseMerging must be a multiple of the {len(kernel_sizes)}'
+                f' kernel_sizes {tuple(kernel_sizes)}, got {in_channels}'
+            )
+        group = in_channels // len(kernel_sizes)
+        hidden = in_channels * expand_ratio
+        self.convs = nn.ModuleList(
+            nn.Conv2d(group, group, size, padding=size // 2, groups=group) for size in kernel_sizes
+        )
+        self.fuse = nn.Conv2d(in_channels, hidden, 1, groups=group, bias=bias)
+        self.norm = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
+        self.act = nn.GELU() if norm_cfg else nn.Identity()
+        self.proj = nn.Conv2d(hidden, out_channels, 1, bias=bias)
+        for conv in (*self.convs, self.fuse, self.proj):
+            fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.chunk(len(self.convs), dim=-1)
+        scales = [conv_on_map(conv, group) for conv, group in zip(self.convs, groups, strict=True)]
+        x = torch.stack(scales, dim=-1).flatten(3)  # channel c of all groups side by side
+        return conv_on_map(lambda t: self.proj(self.act(self.norm(self.fuse(t)))), x)
+
+
+class GuidedLocalEnhancement(nn.Module):
+    """GLE (Eq. 2 to 4): a guide token attends to the four tokens of its 2x2 window.
+
+    Odd sides are padded by one row or column on the right or bottom; the attention leaves the
+    padding out. Only the guide's output is kept, which :func:`spm_mm.ops.guided_attention` makes
+    cheap.
+
+    Args:
+        channels: Channels C; a multiple of ``num_heads``.
+        guide: Where the guide comes from, see :class:`StepwiseMerging`.
+        guide_kernel_size: Kernel of the guide's convolution or pooling.
+        num_heads: Heads G of the attention.
+        norm_cfg: Norm of the guide token generator.
+        qkv_bias: Whether the projections have a bias.
+        token_norm: Whether LayerNorms precede the attention and follow it.
+
+    Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        guide: str,
+        guide_kernel_size: int,
+        num_heads: int,
+        norm_cfg: dict | None,
+        qkv_bias: bool = True,
+        token_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(
+                f'num_heads of StepwiseMerging must divide out_channels={channels}, got {num_heads}'
+            )
+        self.num_heads = num_heads
+        self.guide = None
+        if guide == 'conv':
+            self.guide = nn.Sequential(
+                build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity(),
+                nn.GELU(),
+                nn.Conv2d(
+                    channels,
+                    channels,
+                    guide_kernel_size,
+                    stride=2,
+                    padding=guide_kernel_size // 2,
+                    groups=channels,
+                ),
+            )
+        elif guide == 'avg_pool':
+            self.guide = average_pool(guide_kernel_size)
+        self.guide_token = None
+        if guide == 'cls_token':
+            self.guide_token = nn.Parameter(torch.empty(channels))
+            nn.init.trunc_normal_(self.guide_token, std=0.02)
+        self.token_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.out_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, _, c = x.shape
+        tokens, mask = split_windows(self.token_norm(x))
+        _, rows, columns, _, _ = tokens.shape
+        guides = self.make_guides(x, rows, columns)
+        if guides is not None:
+            tokens = torch.cat((self.token_norm(guides)[..., None, :], tokens), dim=-2)
+            mask = mask if mask is None else F.pad(mask, (1, 0), value=True)
+        tokens = tokens.flatten(0, 2)
+        if mask is not None:
+            mask = mask.expand(b, -1, -1, -1).flatten(0, 2)
+        arguments = (tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
+        if guides is not None:
+            out = guided_attention(*arguments)
+        else:
+            out = masked_mean(window_attention(*arguments), mask)
+        return self.out_norm(out.view(b, rows, columns, c))
+
+    def make_guides(self, x: Tensor, rows: int, columns: int) -> Tensor | None:
+        """One guide for each window, (B, rows, columns, C); None where windows are averaged."""
+        if self.guide is not None:
+            return conv_on_map(self.guide, x)
+        if self.guide_token is not None:
+            return self.guide_token.expand(len(x), rows, columns, -1)
+        return None
+
+
+@MODELS.register_module()
+class StepwiseMerging(Merging):
+    """SPM: multi-scale aggregation, then guided local enhancement.
+
+    The defaults are the official code, which the paper's figures were made with (the parameter
+    counts of Table 5 come out with it alone). The paper's equations differ: Eq. 1 has no expansion,
+    bias, norm or activation between its two projections, and Eq. 4 has one head, no bias and no
+    LayerNorm around the attention; ``paper_equations=True`` builds those. The kernels of MSA and the
+    treatment of odd sides are not in the paper: the kernels are the official code's; an odd side,
+    which the official code refuses, is padded on the right or bottom and masked.
+
+    Args:
+        in_channels: Channels C of the stage before; a multiple of the number of kernels.
+        out_channels: Channels C' of the stage after; a multiple of ``num_heads``.
+        aggregation: ``'msa'``, or ``'conv'`` for a 3x3 convolution (Table 5).
+        enhancement: ``'gle'``, or ``'conv'`` for a 2x2 convolution and ``'avg_pool'`` for 3x3 average
+            pooling, both with stride 2 (Table 5).
+        guide: Guide of GLE: ``'conv'`` is the guide token generator (norm, GELU, depth-wise
+            convolution), ``'avg_pool'`` an average pooling in its place (Table 5), ``'cls_token'``
+            one learned token for all windows, ``'gap'`` no guide but the average of the window's
+            outputs (Table 6).
+        guide_kernel_size: Kernel of the guide's convolution or pooling, odd, 1 to 31 (Table 7).
+        num_heads: Heads of the attention inside a window.
+        kernel_sizes: Kernels of MSA, odd.
+        expand_ratio: Expansion inside MSA.
+        norm_cfg: Norm of MSA and of the guide token generator. Both keep running statistics: with
+            few images a device use ``dict(type='SyncBN')``.
+        paper_equations: Build Eq. 1 and 4 as printed; overrides ``expand_ratio``, ``num_heads`` and
+            the norms around them.
+
+    Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C').
+
+    Raises:
+        ValueError: If a choice is not among those named, a kernel is not odd and positive, or the
+            channels cannot be split.
+    """
+
+    rounds_up = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        aggregation: str = 'msa',
+        enhancement: str = 'gle',
+        guide: str = 'conv',
+        guide_kernel_size: int = 7,
+        num_heads: int = 8,
+        kernel_sizes: Sequence[int] = (3, 5, 7, 9),
+        expand_ratio: int = 2,
+        norm_cfg: dict | None = None,
+        paper_equations: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels)
+        choices = {'aggregation': AGGREGATIONS, 'enhancement': ENHANCEMENTS, 'guide': GUIDES}
+        chosen = {'aggregation': aggregation, 'enhancement': enhancement, 'guide': guide}
+        for name, allowed in choices.items():
+            if chosen[name] not in allowed:
+                raise ValueError(
+                    f'{name} of StepwiseMerging has unknown value {chosen[name]!r}:'
+                    f' {suggest(chosen[name], list(allowed))}'
+                )
+        for size in kernel_sizes:
+            if size < 1 or size % 2 == 0:
+                raise ValueError(
+                    f'kernel_sizes must be odd and positive, got {tuple(kernel_sizes)}'
+                )
+        if not 1 <= guide_kernel_size <= 31 or guide_kernel_size % 2 == 0:
+            raise ValueError(
+                f'guide_kernel_size must be odd and from 1 to 31, got {guide_kernel_size}'
+            )
+        norm_cfg = dict(norm_cfg or {'type': 'BN'})
+
+        if aggregation == 'conv':
+            self.aggregation = _OnMap(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        elif paper_equations:
+            self.aggregation = MultiScaleAggregation(
+                in_channels, out_channels, kernel_sizes, 1, norm_cfg=None, bias=False
+            )
+        else:
+            self.aggregation = MultiScaleAggregation(
+                in_channels, out_channels, kernel_sizes, expand_ratio, norm_cfg
+            )
+        if enhancement == 'conv':
+            self.enhancement = _OnMap(nn.Conv2d(out_channels, out_channels, 2, stride=2), pad=True)
+        elif enhancement == 'avg_pool':
+            self.enhancement = _OnMap(average_pool(3))
+        else:
+            self.enhancement = GuidedLocalEnhancement(
+                out_channels,
+                guide,
+                guide_kernel_size,
+                num_heads=1 if paper_equations else num_heads,
+                norm_cfg=norm_cfg,
+                qkv_bias=not paper_equations,
+                token_norm=not paper_equations,
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.enhancement(self.aggregation(x))
+
+
+class _OnMap(nn.Module):
+    """A (B, C, H, W) layer on a channels-last map, with odd sides padded by zeros if ``pad``."""
+
+    def __init__(self, layer: nn.Module, pad: bool = False) -> None:
+        super().__init__()
+        self.layer = layer
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_on_map(self.layer, pad_to_even(x) if self.pad else x)
+
+
+def average_pool(kernel_size: int) -> nn.Module:
+    """Average pooling to half the sides, rounded up; padding does not count in an average."""
+    return nn.AvgPool2d(kernel_size, stride=2, padding=kernel_size // 2, count_include_pad=False)
+
+
+def pad_to_even(x: Tensor) -> Tensor:
+    """Append a row or column of zeros to (B, H, W, C) where H or W is odd."""
+    _, h, w, _ = x.shape
+    return F.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
+
+
+def split_windows(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split (B, H, W, C) into windows of 2x2.
+
+    Returns:
+        Tokens (B, ceil(H / 2), ceil(W / 2), 4, C), window rows first, and a mask
+        (1, ceil(H / 2), ceil(W / 2), 4) that is False on padding; None where nothing was padded.
+    """
+    _, h, w, _ = x.shape
+    mask = None
+    if h % 2 or w % 2:
+        mask = _split(pad_to_even(x.new_ones(1, h, w, 1, dtype=torch.bool)))[..., 0]
+    return _split(pad_to_even(x)), mask
+
+
+def _split(x: Tensor) -> Tensor:
+    b, h, w, c = x.shape
+    return x.view(b, h // 2, 2, w // 2, 2, c).transpose(2, 3).reshape(b, h // 2, w // 2, 4, c)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the tokens (N, T, C) that ``mask`` (N, T) lets pass."""
+    if mask is None:
+        return tokens.mean(dim=1)
+    weight = mask / mask.sum(dim=1, keepdim=True)
+    return (tokens * weight[..., None].to(tokens.dtype)).sum(dim=1)

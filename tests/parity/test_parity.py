@@ -1,0 +1,67 @@
+"""Ours against the official models: the same outputs for the same weights.
+
+A new family adds its fixtures to ``oracles*/`` and a converter that names them; nothing here changes.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures import distances, make_input, make_state_dict
+
+from spm_mm.converters import converters
+
+HERE = Path(__file__).parent
+REQUIRED = {name: source for source, c in converters.items() for name in c.fixtures}
+# Of the fixture's own float32 noise; the stored figures have 7 digits, which is the floor.
+NOISE_FACTOR, NOISE_FLOOR, CEILING = 10, 2e-7, 1e-4
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    folder = metafunc.config.getoption('--oracles')
+    folders = [folder] if folder else sorted(HERE.glob('oracles*'))
+    paths = {
+        path.stem: path
+        for f in folders
+        for path in sorted(f.glob('*.json'))
+        if path.stem != 'index'
+    }
+    if folder is None:
+        # A missing fixture is a test that fails.
+        paths = {
+            name: paths.get(name, HERE / 'oracles' / f'{name}.json') for name in REQUIRED
+        } | paths
+    assert paths, f'no fixtures in {folder}'
+    metafunc.parametrize('path', paths.values(), ids=paths)
+
+
+def test_parity(path: Path) -> None:
+    assert path.is_file(), f'{path} is missing'
+    fixture = json.loads(path.read_text())
+    found = [c for c in converters.values() if fixture['family'] in c.families]
+    if not found:
+        pytest.skip(f'no converter for the family {fixture["family"]}')
+    converter = found[0]
+    official = make_state_dict(fixture)
+    twin = converter.twin(fixture['source']['callable'], fixture['config'], official)
+    official = {twin.prefix + key: value for key, value in official.items()}
+    conversion = converter.convert(official, twin.module)
+    assert not conversion.unexpected, conversion.report()
+    assert not conversion.missing, conversion.report()
+    twin.module.load_state_dict(conversion.state_dict)
+
+    parameters = sum(p.numel() for p in twin.module.parameters())
+    dropped = sum(official[key].numel() for key in conversion.dropped)
+    assert parameters == fixture['params'] - dropped
+
+    for run in fixture['runs']:
+        training = (run.get('mode') or 'eval').startswith('train')
+        twin.module.train(training)
+        with torch.no_grad():
+            outputs = twin.run(make_input(run['input']))
+        for name, expected in run['outputs'].items():
+            noise = run.get('fp64_gap', {}).get(name, {}).get('rel_l2', NOISE_FLOOR)
+            limit = min(NOISE_FACTOR * max(noise, NOISE_FLOOR), CEILING)
+            for kind, distance in distances(outputs[name], expected).items():
+                assert distance <= limit, (run['input'], run.get('mode'), name, kind)
