@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
@@ -23,6 +24,9 @@ MODELS = Registry(
 MODEL_WRAPPERS = Registry(
     'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope=SCOPE, locations=['spm_mm.engine']
 )
+
+
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['spm_mm.engine'])
 
 
 def import_modules(package: str, namespace: dict[str, Any]) -> list[str]:

@@ -1,0 +1,3 @@
+# PVT-Large, Semantic FPN on ADE20K: HAFA, Table 2; PaCa, Table 3; SG-Former, Table 5.
+_base_ = 'fpn_pvt_tiny_ade20k.py'
+model = dict(backbone=dict(arch='large'))

@@ -1,0 +1,134 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: from the command line to a Runner."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import is_distributed
+from mmengine.runner import Runner
+
+from spm_mm.compat import allow_training_checkpoints
+
+__all__ = ['UserError', 'add_arguments', 'build_runner', 'read_config', 'run_tool']
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+class UserError(ValueError):
+    """A mistake in what the user asked for; the tools show its message without a traceback."""
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        sys.stdout.flush()
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing have in common."""
+    parser.add_argument(
+        '--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. model.backbone.arch=small key="[a,b]"',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge what :func:`add_arguments` understands into it.
+
+    Raises:
+        UserError: If there is no such file, or an override does not fit it.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise UserError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f'--cfg-options do not fit {args.config}: {error}') from error
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    cfg.setdefault('work_dir', str(Path('work_dirs') / Path(args.config).stem))
+    return cfg
+
+
+def build_runner(cfg: Config, loaders: list[str]) -> Runner:
+    """Check the data, make the config fit the machine and the host, and build the Runner.
+
+    Args:
+        cfg: Config of any of the three hosts; it is changed.
+        loaders: Names of the data loaders that will run, e.g. ``['train_dataloader']``.
+
+    Raises:
+        UserError: If data of one of the loaders is not there.
+    """
+    for name in loaders:
+        _check_data(cfg, name)
+        if cfg.get('default_scope') == 'mmpretrain':
+            # MMPretrain's own tool sets this; its models take batches that are stacked already.
+            cfg[name].setdefault('collate_fn', dict(type='default_collate'))
+    allow_training_checkpoints()
+    if cfg.launcher != 'none' and not torch.cuda.is_available():
+        _start_cpu_processes(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _start_cpu_processes(cfg: Config) -> None:
+    """Start a gloo process group here: mmengine's launcher would ask for a GPU."""
+    if cfg.launcher != 'pytorch':
+        raise UserError(f"without a GPU --launcher must be 'pytorch', got {cfg.launcher!r}")
+    if not is_distributed():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='spm_mm.CPUDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def _check_data(cfg: Config, loader: str) -> None:
+    for dataset in _datasets(cfg[loader].get('dataset')):
+        root = Path(dataset.get('data_root') or '.')
+        parts = [
+            value for value in (dataset.get('data_prefix') or {}).values() if value is not None
+        ]
+        ann_file = dataset.get('ann_file')
+        for path in (root, *(root / part for part in parts), root / (ann_file or '.')):
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                continue
+            state = 'is empty' if path.is_dir() else 'does not exist'
+            raise UserError(
+                f'{path} {state}, and {loader} of the config reads it: lay the data out as'
+                f' docs/datasets.md says, or name its folder by the environment variable that'
+                f' stands there or by --cfg-options {loader}.dataset.data_root=DIR'
+            )
+
+
+def _datasets(cfg: Any) -> Iterator[ConfigDict]:
+    """The datasets in a config, also inside wrappers such as RepeatDataset or ConcatDataset."""
+    if not isinstance(cfg, dict):
+        return
+    inner = [cfg['dataset']] if 'dataset' in cfg else list(cfg.get('datasets', ()))
+    for part in inner:
+        yield from _datasets(part)
+    if not inner:
+        yield cfg
