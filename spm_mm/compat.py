@@ -1,6 +1,5 @@
 """The one file that knows versions: reading checkpoints safely, on any torch and mmengine."""
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from torch import Tensor, nn
 __all__ = ['allow_training_checkpoints', 'check_state_dict', 'load_checkpoint', 'load_weights']
 
 
+STATISTICS = ('min', 'max', 'current', 'mean')
+
+
 def _history_buffer_method(owner: type, name: str) -> Any:
-    """All that ``getattr`` is needed for in a training checkpoint: a method of HistoryBuffer."""
-    if owner is HistoryBuffer and inspect.isfunction(method := vars(HistoryBuffer).get(name)):
-        return method
+    """All that ``getattr`` is needed for in a training checkpoint: a statistic of HistoryBuffer."""
+    if owner is HistoryBuffer and name in STATISTICS:
+        return vars(HistoryBuffer)[name]
     raise TypeError(f'a checkpoint asks for getattr({owner!r}, {name!r}), which is not allowed')
 
 
@@ -26,8 +28,8 @@ def allow_training_checkpoints() -> None:
     Since torch 2.6 ``torch.load`` is safe by default and refuses the log buffers in a checkpoint of
     mmengine 0.10, so a run could not resume. This extends torch's allow-list, for the whole process,
     by those buffers, numpy arrays and scalars of plain numbers, ``slice``, and, in the place of
-    ``getattr``, a function that hands out methods of ``HistoryBuffer`` alone. The tools call it; the
-    import of the package does not.
+    ``getattr``, a function that hands out the statistics of ``HistoryBuffer`` alone. The tools call
+    it; the import of the package does not.
     """
     core = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     numbers = [np.dtype(kind) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')]

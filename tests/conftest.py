@@ -12,6 +12,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help='folder of reference fixtures for tests/parity, instead of those in the repository',
     )
+    parser.addoption(
+        '--pin-keys', action='store_true', help='write the names of state-dict keys that are pinned'
+    )
 
 
 @pytest.fixture(autouse=True)

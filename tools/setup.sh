@@ -47,7 +47,8 @@ $PYTHON -m pip install --quiet --disable-pip-version-check uv
 install() { $VENV/bin/uv pip install --quiet --python $PYTHON "$@"; }
 
 say "installing the pinned packages: 1 to 5 minutes, 3 GB to download the first time"
-install --requirement "$PINS"
+# The pins are complete, and OpenCV is the headless one, which needs no graphics libraries.
+install --no-deps --requirement "$PINS"
 
 key=$($PYTHON - <<'PY'
 import platform, sys, torch

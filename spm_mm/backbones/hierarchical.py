@@ -133,11 +133,12 @@ class HierarchicalBackbone(BaseModule):
         dims = self.arch['embed_dims']
         transitions = len(dims) - 1
         merging = default if merging is None else merging
-        cfgs = [merging] * transitions if isinstance(merging, Mapping) else list(merging)
-        if len(cfgs) != transitions:
+        cfgs = [merging] * transitions if isinstance(merging, Mapping) else merging
+        if isinstance(cfgs, str) or len(cfgs) != transitions:
+            got = repr(cfgs) if isinstance(cfgs, str) else f'a list of {len(cfgs)}'
             raise ValueError(
                 f'merging must be one dict or a list of {transitions}, one for each transition'
-                f' between stages, got a list of {len(cfgs)}'
+                f' between stages, got {got}'
             )
         return nn.ModuleList(
             build(cfgs[i], Merging, f'merging[{i}]', in_channels=dims[i], out_channels=dims[i + 1])

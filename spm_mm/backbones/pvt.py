@@ -143,6 +143,11 @@ class PVT(HierarchicalBackbone):
                 f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
                 f' got {list(attention)}'
             )
+        if self.out_type == 'cls_token' and self.out_indices != (len(dims) - 1,):
+            raise ValueError(
+                f"out_type='cls_token' puts out the last stage alone, got out_indices"
+                f'={list(self.out_indices)}: leave them out'
+            )
         if img_size < self.min_size:
             raise ValueError(f'img_size must be at least {self.min_size}, got {img_size}')
         rates = self.drop_path_rates()

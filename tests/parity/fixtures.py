@@ -3,8 +3,10 @@
 The format is explained in ``oracles/index.json``.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,12 @@ RULES = {
     'w': lambda rng, shape: rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])),
     'p': lambda rng, shape: 0.02 * rng.standard_normal(shape),
 }
+
+
+def read_fixture(path: Path) -> dict[str, Any]:
+    """Read a fixture; a missing one fails the test that needs it."""
+    assert path.is_file(), f'{path} is missing'
+    return json.loads(path.read_text())
 
 
 def make_state_dict(fixture: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -3,14 +3,13 @@
 A new family adds its fixtures to ``oracles*/`` and a converter that names them; nothing here changes.
 """
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from fixtures import distances, make_input, make_state_dict
 
 from spm_mm.converters import converters
+from tests.parity.fixtures import distances, make_input, make_state_dict, read_fixture
 
 HERE = Path(__file__).parent
 REQUIRED = {name: source for source, c in converters.items() for name in c.fixtures}
@@ -37,8 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_parity(path: Path) -> None:
-    assert path.is_file(), f'{path} is missing'
-    fixture = json.loads(path.read_text())
+    fixture = read_fixture(path)
     found = [c for c in converters.values() if fixture['family'] in c.families]
     if not found:
         pytest.skip(f'no converter for the family {fixture["family"]}')

@@ -1,0 +1,154 @@
+"""Tiny models, and what every registered backbone and merging must do.
+
+The tests run these checks over the registry: a new merging or backbone is tested by being there. Use
+them for your own parts, too.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.merging import Merging
+from spm_mm.registry import MODELS, SCOPE, registered
+
+SIZES = ((64, 64), (33, 47), (70, 97))
+"""Image sizes of the checks: even, the odd one next to the smallest, and not square."""
+
+
+def backbones() -> list[str]:
+    """Names of all registered backbones."""
+    return list(registered(HierarchicalBackbone))
+
+
+def mergings() -> list[str]:
+    """Names of all registered mergings."""
+    return list(registered(Merging))
+
+
+def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> dict[str, Any]:
+    """Config of a small model of a family: one block a stage, 8 channels a head.
+
+    Args:
+        backbone: Name in the registry, without scope.
+        merging: Name of the merging; None for the family's own.
+        options: Further options of the backbone.
+    """
+    cls = registered(HierarchicalBackbone)[backbone]
+    arch = dict(next(iter(cls.arch_settings.values())))
+    arch['depths'] = (1,) * len(arch['depths'])
+    arch['embed_dims'] = tuple(8 * heads for heads in arch['num_heads'])
+    config = dict(type=f'{SCOPE}.{backbone}', arch=arch, **options)
+    if merging is not None:
+        config['merging'] = dict(type=f'{SCOPE}.{merging}')
+    return config
+
+
+def build_tiny(backbone: str, merging: str | None = None, **options: Any) -> HierarchicalBackbone:
+    """Build :func:`tiny_config`."""
+    return MODELS.build(tiny_config(backbone, merging, **options))
+
+
+def expected_sizes(model: HierarchicalBackbone, height: int, width: int) -> list[tuple[int, int]]:
+    """Sizes of the maps of all stages, from what stem and mergings declare."""
+    sizes = [(height // 4, width // 4)]
+    for merging in model.mergings:
+        up = int(merging.rounds_up)
+        sizes.append(tuple((side + up) // 2 for side in sizes[-1]))
+    return sizes
+
+
+def total(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A number that depends on every output differently, for gradients."""
+    weights = torch.Generator().manual_seed(0)
+    return sum((out * torch.randn(out.shape, generator=weights)).sum() for out in outputs)
+
+
+def check_shapes(model: HierarchicalBackbone) -> None:
+    """Maps have the declared sizes and channels and are contiguous, at all of :data:`SIZES`."""
+    model.eval()
+    for size in SIZES:
+        outs = model(torch.randn(2, model.in_channels, *size))
+        sizes = expected_sizes(model, *size)
+        for out, i in zip(outs, model.out_indices, strict=True):
+            wanted = (2, model.arch['embed_dims'][i], *sizes[i])
+            assert out.shape == wanted, f'stage {i} at {size}: {tuple(out.shape)}, not {wanted}'
+            assert out.is_contiguous(), f'stage {i} at {size} is not in the plain layout'
+            assert out.isfinite().all(), f'stage {i} at {size} is not finite'
+
+
+def check_gradients(model: HierarchicalBackbone) -> None:
+    """Every parameter gets a gradient that is finite, so DDP finds none unused."""
+    model.train()
+    total(model(torch.randn(2, model.in_channels, 70, 97))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f'{name} gets no gradient'
+        assert parameter.grad.isfinite().all(), f'the gradient of {name} is not finite'
+
+
+def check_checkpointing(config: dict[str, Any]) -> None:
+    """``with_cp`` changes neither outputs nor gradients."""
+    plain = MODELS.build(config)
+    saving = MODELS.build({**config, 'with_cp': True})
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(2, plain.in_channels, 64, 64)
+    results = []
+    for model in (plain, saving):
+        model.train()
+        result = total(model(x))
+        result.backward()
+        results.append([result, *(p.grad for p in model.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def check_build_twice(config: dict[str, Any]) -> None:
+    """Building changes neither the config nor what is built the next time."""
+    before = copy.deepcopy(config)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(MODELS.build(config))
+    assert config == before
+    first, second = (model.state_dict() for model in models)
+    assert list(first) == list(second)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), f'{name} differs'
+
+
+def check_round_trip(config: dict[str, Any]) -> None:
+    """A state dict loads strictly into a new model, which then puts out the same."""
+    model, other = MODELS.build(config).eval(), MODELS.build(config).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(1, model.in_channels, 64, 64)
+    for one, two in zip(model(x), other(x), strict=True):
+        assert torch.equal(one, two)
+
+
+def check_compile(model: nn.Module) -> None:
+    """The forward pass is one graph with dynamic sizes."""
+    torch._dynamo.reset()
+    model.eval()
+    compiled = torch.compile(model, backend='eager', fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for size in ((64, 64), (70, 97), (96, 128)):
+            x = torch.randn(2, 3, *size)
+            for one, other in zip(compiled(x), model(x), strict=True):
+                torch.testing.assert_close(one, other)
+
+
+def check_merging(name: str) -> None:
+    """A merging halves maps of any size as it declares, and keeps the map's layout."""
+    for h, w in ((8, 8), (7, 5), (2, 3), (9, 4)):
+        merging = MODELS.build(dict(type=f'{SCOPE}.{name}', in_channels=16, out_channels=24))
+        x = torch.randn(2, h, w, 16, requires_grad=True)
+        out = merging(x)
+        up = int(merging.rounds_up)
+        assert out.shape == (2, (h + up) // 2, (w + up) // 2, 24)
+        assert out.is_contiguous()
+        total((out,)).backward()
+        assert x.grad.isfinite().all()
+        for key, parameter in merging.named_parameters():
+            assert parameter.grad is not None, f'{key} gets no gradient'

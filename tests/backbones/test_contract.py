@@ -1,0 +1,105 @@
+"""What every backbone must do, with every merging, over all that is registered."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from spm_mm import testing
+from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.registry import MODELS, registered
+
+GRID = [(b, m) for b in testing.backbones() for m in testing.mergings()]
+KEYS = Path(__file__).parent / 'state_dict_keys.json'
+
+
+@pytest.mark.parametrize(('backbone', 'merging'), GRID)
+class TestGrid:
+    def test_shapes(self, backbone: str, merging: str) -> None:
+        testing.check_shapes(testing.build_tiny(backbone, merging))
+
+    def test_gradients(self, backbone: str, merging: str) -> None:
+        testing.check_gradients(testing.build_tiny(backbone, merging))
+
+    def test_checkpointing(self, backbone: str, merging: str) -> None:
+        testing.check_checkpointing(testing.tiny_config(backbone, merging))
+
+    def test_build_twice(self, backbone: str, merging: str) -> None:
+        testing.check_build_twice(testing.tiny_config(backbone, merging))
+
+    def test_round_trip(self, backbone: str, merging: str) -> None:
+        testing.check_round_trip(testing.tiny_config(backbone, merging))
+
+    def test_compile(self, backbone: str, merging: str) -> None:
+        model = testing.build_tiny(backbone, merging)
+        if not model.compilable:
+            pytest.skip(f'{backbone} declares that it does not compile as one graph')
+        testing.check_compile(model)
+
+
+@pytest.mark.parametrize('backbone', testing.backbones())
+class TestBackbone:
+    def test_out_types_get_gradients(self, backbone: str) -> None:
+        for out_type in registered(HierarchicalBackbone)[backbone].out_types:
+            model = testing.build_tiny(backbone, out_type=out_type)
+            testing.check_gradients(model)
+
+    def test_early_exit_builds_no_later_stage(self, backbone: str) -> None:
+        model = testing.build_tiny(backbone, out_indices=(0, 2))
+        testing.check_shapes(model)
+        testing.check_gradients(model)
+        assert len(model.stages) == 3
+
+    def test_frozen_stages(self, backbone: str) -> None:
+        model = testing.build_tiny(backbone, frozen_stages=2).train()
+        for name, parameter in model.named_parameters():
+            frozen = name.startswith(('stem.', 'stages.0.', 'stages.1.', 'mergings.0.'))
+            assert parameter.requires_grad != frozen, name
+        assert not model.stages[1].training
+        assert model.stages[2].training
+
+    def test_norm_eval(self, backbone: str) -> None:
+        model = testing.build_tiny(backbone, 'StepwiseMerging', norm_eval=True).train()
+        assert model.training
+        assert not model.mergings[0].aggregation.norm.training
+
+    def test_layer_depth_rises(self, backbone: str) -> None:
+        model = testing.build_tiny(backbone)
+        depths = {
+            name: model.get_layer_depth(f'b.{name}', 'b.') for name, _ in model.named_parameters()
+        }
+        assert {last for _, last in depths.values()} == {sum(model.depths) + 2}
+        assert {depth for depth, _ in depths.values()} == set(range(sum(model.depths) + 1))
+        assert model.get_layer_depth('head.fc.weight', 'b.') == (
+            sum(model.depths) + 1,
+            sum(model.depths) + 2,
+        )
+
+    def test_drop_path_schedule(self, backbone: str) -> None:
+        arch = next(iter(registered(HierarchicalBackbone)[backbone].arch_settings))
+        model = registered(HierarchicalBackbone)[backbone](arch, drop_path_rate=0.3)
+        rates = [block.drop_path.drop_prob for stage in model.stages for block in stage.blocks]
+        assert rates[0] == 0
+        assert rates[-1] == pytest.approx(0.3)
+        steps = [b - a for a, b in itertools.pairwise(rates)]
+        assert steps == pytest.approx([steps[0]] * len(steps))
+
+
+@pytest.mark.parametrize(('backbone', 'merging'), GRID)
+def test_state_dict_keys(backbone: str, merging: str, pytestconfig: pytest.Config) -> None:
+    """A renamed key breaks every checkpoint: the names are pinned."""
+    ours = list(testing.build_tiny(backbone, merging).state_dict())
+    pinned = json.loads(KEYS.read_text())
+    name = f'{backbone}, {merging}'
+    if pytestconfig.getoption('--pin-keys'):
+        pinned[name] = ours
+        KEYS.write_text(json.dumps(dict(sorted(pinned.items())), indent=0) + '\n')
+    assert name in pinned, 'new here: run pytest --pin-keys once and commit the file'
+    assert ours == pinned[name]
+
+
+def test_every_backbone_is_registered_under_the_scope() -> None:
+    assert testing.backbones(), 'discovery found no backbone'
+    for name, cls in registered(HierarchicalBackbone).items():
+        assert MODELS.get(f'spm_mm.{name}') is cls

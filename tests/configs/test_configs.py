@@ -1,0 +1,79 @@
+"""Every config file: it is named by the grammar, loads, and builds through its host."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(p for p in (ROOT / 'configs').glob('*/*.py'))
+BACKBONES = 'pvt_tiny|pvt_small|pvt_medium|pvt_large'
+DATASETS = 'ade20k|camvid|scenes'
+GRAMMAR = {
+    'mmseg': rf'(fpn|upernet|paca)_({BACKBONES})(_[a-z0-9-]+)?(_\d+k)?_({DATASETS})',
+}
+
+
+@pytest.fixture(params=FILES, ids=lambda p: p.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_name(path: Path) -> None:
+    assert re.fullmatch(GRAMMAR[path.parent.name], path.stem)
+
+
+def test_first_line_names_the_source(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first.startswith('# ')
+    assert 'Table' in first or 'no row in any' in path.read_text()
+
+
+def test_builds(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    assert cfg.default_scope == path.parent.name
+    registry = __import__(f'{cfg.default_scope}.registry', fromlist=['MODELS'])
+    import torch
+
+    with torch.device('meta'):
+        model = registry.MODELS.build(cfg.model)
+    assert type(model.backbone).__module__.startswith('spm_mm.')
+    assert cfg.auto_scale_lr.base_batch_size if 'ade20k' in path.stem else True
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for step in cfg[loader].dataset.pipeline:
+            assert registry.TRANSFORMS.get(step.type), step.type
+
+
+def test_inheritance_is_relative_and_types_are_scoped(path: Path) -> None:
+    for file in (path, *path.parent.glob('_base_/**/*.py')):
+        text = file.read_text()
+        assert '::' not in text
+        assert 'custom_imports' not in text
+    ours = {'PVT', 'ConvMerging', 'StepwiseMerging'}
+    for kind in re.findall(r"type='([\w.]+)'", path.read_text()):
+        assert kind not in ours, f'{kind} needs the scope spm_mm.'
+
+
+@pytest.mark.parametrize('arch', ['tiny', 'small', 'medium'])
+def test_spm_differs_by_merging_batch_and_lr_alone(arch: str) -> None:
+    plain, spm = (
+        Config.fromfile(ROOT / f'configs/mmseg/fpn_pvt_{arch}{kind}_ade20k.py').to_dict()
+        for kind in ('', '_spm')
+    )
+    assert spm['model']['backbone'].pop('merging')['type'] == 'spm_mm.StepwiseMerging'
+    assert spm['model'] == plain['model']
+    assert (plain['train_dataloader']['batch_size'], spm['train_dataloader']['batch_size']) == (
+        4,
+        2,
+    )
+    assert (plain['auto_scale_lr']['base_batch_size'], spm['auto_scale_lr']['base_batch_size']) == (
+        32,
+        16,
+    )
+    assert (plain['optim_wrapper']['optimizer']['lr'], spm['optim_wrapper']['optimizer']['lr']) == (
+        2e-4,
+        1e-4,
+    )

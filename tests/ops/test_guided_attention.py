@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from spm_mm.ops import guided_attention, guided_attention_reference
+
+
+def make_case(bias: bool, masked: bool) -> tuple:
+    tokens = torch.randn(6, 5, 24, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(72, 24, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(72, dtype=torch.float64, requires_grad=True) if bias else None
+    mask = torch.rand(6, 5) > 0.4 if masked else None
+    if masked:
+        mask[:, 0] = True
+    return tokens, weight, b, 4, mask
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('masked', [True, False])
+def test_equals_the_reference(bias: bool, masked: bool) -> None:
+    case = make_case(bias, masked)
+    inputs = [t for t in case[:3] if t is not None]
+    results = []
+    for function in (guided_attention, guided_attention_reference):
+        out = function(*case)
+        results.append((out, *torch.autograd.grad((out * torch.arange(24.0)).sum(), inputs)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_cost() -> None:
+    """About 3 C^2 multiply-accumulates a window, where projecting all five tokens takes 15 C^2."""
+    c, n = 128, 10
+    counts = []
+    for function in (guided_attention, guided_attention_reference):
+        with torch.device('meta'), FlopCounterMode(display=False) as counter:
+            function(torch.empty(n, 5, c), torch.empty(3 * c, c), torch.empty(3 * c), 8)
+        counts.append(counter.get_total_flops() / 2 / n)
+    assert counts[0] == 3 * c**2 + 80 * c
+    assert counts[1] > 15 * c**2
