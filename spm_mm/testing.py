@@ -133,7 +133,7 @@ def check_compile(model: nn.Module) -> None:
     model.eval()
     compiled = torch.compile(model, backend='eager', fullgraph=True, dynamic=True)
     with torch.no_grad():
-        for size in ((64, 64), (70, 97), (96, 128)):
+        for size in ((64, 64), (70, 97)):
             x = torch.randn(2, 3, *size)
             for one, other in zip(compiled(x), model(x), strict=True):
                 torch.testing.assert_close(one, other)

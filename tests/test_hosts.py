@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 from spm_mm import testing
@@ -28,7 +29,7 @@ def detector(backbone: str, merging: str, **options) -> torch.nn.Module:
         nms_pre=100, max_per_img=50, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0
     )
     return MODELS.build(
-        dict(
+        ConfigDict(
             type='MaskRCNN',
             data_preprocessor=dict(
                 type='DetDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3, pad_mask=True,
@@ -39,7 +40,7 @@ def detector(backbone: str, merging: str, **options) -> torch.nn.Module:
             rpn_head=dict(
                 type='RPNHead', in_channels=16, feat_channels=16,
                 anchor_generator=dict(
-                    type='AnchorGenerator', scales=[8], ratios=[1.0], strides=[4, 8, 16, 32, 64]
+                    type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0], strides=[4, 8, 16, 32, 64]
                 ),
                 bbox_coder=dict(**coder, target_stds=[1.0] * 4),
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True),
@@ -102,7 +103,7 @@ def detection_batch() -> dict:
 def train_and_predict(model: torch.nn.Module, batch: dict) -> list:
     model.train()
     data = model.data_preprocessor(batch, training=True)
-    losses = model.loss(**data)
+    losses = model(**data, mode='loss')
     loss, _ = model.parse_losses(losses)
     loss.backward()
     for name, parameter in model.backbone.named_parameters():
@@ -110,7 +111,15 @@ def train_and_predict(model: torch.nn.Module, batch: dict) -> list:
         assert parameter.grad.isfinite().all(), name
     model.eval()
     with torch.no_grad():
-        return model.predict(**model.data_preprocessor(batch, training=False))
+        return [
+            model(**model.data_preprocessor(single, training=False), mode='predict')[0]
+            for single in split(batch)
+        ]
+
+
+def split(batch: dict) -> list[dict]:
+    """The images one by one, each at its own size."""
+    return [{key: values[i : i + 1] for key, values in batch.items()} for i in range(2)]
 
 
 @pytest.mark.parametrize(('backbone', 'merging'), GRID)
@@ -144,7 +153,6 @@ def segmentor(backbone: str, merging: str, **options) -> torch.nn.Module:
             type='EncoderDecoder',
             data_preprocessor=dict(
                 type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3, size=(80, 96),
-                test_cfg=dict(size=(80, 96)),
             ),
             backbone=testing.tiny_config(backbone, merging, **options),
             neck=dict(type='FPN', in_channels=DIMS, out_channels=16, num_outs=4),
@@ -153,7 +161,7 @@ def segmentor(backbone: str, merging: str, **options) -> torch.nn.Module:
                 feature_strides=[4, 8, 16, 32], channels=8, num_classes=5, align_corners=False,
                 norm_cfg=dict(type='BN'), loss_decode=dict(type='CrossEntropyLoss'),
             ),
-            test_cfg=dict(mode='whole'),
+            test_cfg=ConfigDict(mode='whole'),
         )
     )  # fmt: skip
 

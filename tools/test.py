@@ -37,11 +37,11 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     if hook is None:
         raise UserError('--show-dir needs default_hooks.visualization in the config')
     if cfg.get('default_scope') == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder)
+        hook.update(enable=True, out_dir=folder, interval=1)
     elif cfg.get('default_scope') == 'mmdet':
         hook.update(draw=True, test_out_dir=str(Path(folder).resolve()))
     else:
-        hook.update(draw=True)
+        hook.update(draw=True, interval=1)
         cfg.visualizer.save_dir = folder
 
 

@@ -7,9 +7,10 @@ from spm_mm.layers import conv_on_map
 class SpatialReductionAttention(nn.Module):
     """Multi-head attention whose keys and values come from a reduced map (PVT, section 3.3).
 
-    With ``sr_ratio=1`` it is plain multi-head attention and takes any tokens, a class token among
-    them. With a larger ratio a convolution of kernel and stride ``sr_ratio`` and a LayerNorm reduce
-    the map first; rows and columns that do not fill a window are left out, as in the official code.
+    With ``sr_ratio=1`` it is plain multi-head attention and takes a map or any tokens, a class token
+    among them. With a larger ratio a convolution of kernel and stride ``sr_ratio`` and a LayerNorm
+    reduce the map first; rows and columns that do not fill a window are left out, as in the official
+    code.
 
     Args:
         channels: Width C of a token.
@@ -17,7 +18,7 @@ class SpatialReductionAttention(nn.Module):
         sr_ratio: Factor by which both sides of the map shrink for keys and values.
         qkv_bias: Whether query, key and value projections have a bias.
 
-    Shape: tokens (B, N, C) to (B, N, C); with ``sr_ratio > 1``, N is H * W of ``grid_size``.
+    Shape: map (B, H, W, C), or tokens (B, N, C) if ``sr_ratio`` is 1, to the same shape.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``channels``, or a map has a side shorter than
@@ -41,18 +42,18 @@ class SpatialReductionAttention(nn.Module):
             self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
             self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
-        b, n, c = x.shape
+    def forward(self, x: Tensor) -> Tensor:
+        b, c = x.shape[0], x.shape[-1]
+        head = (self.num_heads, c // self.num_heads)
         context = x
         if self.sr_ratio > 1:
-            if min(grid_size) < self.sr_ratio:
+            if min(x.shape[1:3]) < self.sr_ratio:
                 raise ValueError(
                     f'sr_ratio={self.sr_ratio} needs a map of at least {self.sr_ratio} rows and'
-                    f' columns, got {grid_size[0]} x {grid_size[1]}: use a larger image or a smaller'
-                    ' ratio'
+                    f' columns, got {x.shape[1]} x {x.shape[2]}: use a larger image or a smaller ratio'
                 )
-            context = self.norm(conv_on_map(self.sr, x.view(b, *grid_size, c)).flatten(1, 2))
-        q = self.q(x).view(b, n, self.num_heads, -1).transpose(1, 2)
-        k, v = self.kv(context).view(b, -1, 2, self.num_heads, c // self.num_heads).unbind(2)
+            context = self.norm(conv_on_map(self.sr, x))
+        q = self.q(x).view(b, -1, *head).transpose(1, 2)
+        k, v = self.kv(context).view(b, -1, 2, *head).unbind(2)
         out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
-        return self.proj(out.transpose(1, 2).reshape(b, n, c))
+        return self.proj(out.transpose(1, 2).reshape(x.shape))

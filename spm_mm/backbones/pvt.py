@@ -22,7 +22,7 @@ ATTENTIONS = ('sr', 'full', None)
 class PVTBlock(nn.Module):
     """Pre-norm block: attention (if ``attention`` is not None), then an MLP.
 
-    Shape: tokens (B, N, C) to (B, N, C).
+    Shape: map (B, H, W, C), or tokens (B, N, C) where the attention takes them, to the same shape.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class PVTBlock(nn.Module):
         self.mlp = MLP(channels, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.attn is not None:
-            x = x + self.drop_path(self.attn(self.norm1(x), grid_size))
+            x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -74,14 +74,13 @@ class PVTStage(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         b, h, w, c = x.shape
-        x = (x + self.position(h, w)).flatten(1, 2)
+        x = x + self.position(h, w)
         if self.cls_token is None:
-            x = run_blocks(self.blocks, x, (h, w), with_cp=self.with_cp)
-            return x.view(b, h, w, c), None
+            return run_blocks(self.blocks, x, with_cp=self.with_cp), None
         cls_token = (self.cls_token + self.cls_position).expand(b, -1, -1)
-        x = torch.cat((cls_token, x), dim=1)
-        x = run_blocks(self.blocks, x, (h, w), with_cp=self.with_cp)
-        return x[:, 1:].unflatten(1, (h, w)), x[:, 0]
+        x = torch.cat((cls_token, x.flatten(1, 2)), dim=1)
+        x = run_blocks(self.blocks, x, with_cp=self.with_cp)
+        return x[:, 1:].reshape(b, h, w, c), x[:, 0]
 
 
 @MODELS.register_module()

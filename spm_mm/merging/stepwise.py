@@ -138,16 +138,15 @@ class GuidedLocalEnhancement(nn.Module):
         self.out_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, _, c = x.shape
         tokens, mask = split_windows(self.token_norm(x))
-        _, rows, columns, _, _ = tokens.shape
-        guides = self.make_guides(x, rows, columns)
+        guides = self.make_guides(x, *tokens.shape[1:3])
         if guides is not None:
             tokens = torch.cat((self.token_norm(guides)[..., None, :], tokens), dim=-2)
             mask = mask if mask is None else F.pad(mask, (1, 0), value=True)
+        b, rows, columns, _, c = tokens.shape
         tokens = tokens.flatten(0, 2)
         if mask is not None:
-            mask = mask.expand(b, -1, -1, -1).flatten(0, 2)
+            mask = mask.expand(b, rows, columns, -1).flatten(0, 2)
         arguments = (tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
         if guides is not None:
             out = guided_attention(*arguments)
@@ -285,8 +284,9 @@ def average_pool(kernel_size: int) -> nn.Module:
 
 def pad_to_even(x: Tensor) -> Tensor:
     """Append a row or column of zeros to (B, H, W, C) where H or W is odd."""
-    _, h, w, _ = x.shape
-    return F.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
+    # Spelt out as constants: sizes stay simple expressions when a compiler traces them.
+    bottom, right = (1 if side % 2 else 0 for side in x.shape[1:3])
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
 
 
 def split_windows(x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -61,6 +61,7 @@ def port() -> str:
 
 # Options that make a config's model and schedule small enough for a test.
 SMALL = (
+    'model.backbone.arch._delete_=True',
     'model.backbone.arch.embed_dims=(8,16,40,64)',
     'model.backbone.arch.depths=(1,1,1,1)',
     'model.backbone.arch.num_heads=(1,2,5,8)',
