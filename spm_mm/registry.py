@@ -88,10 +88,10 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
         raise ValueError(f"{argument} must be a dict with the key 'type', got {cfg!r}")
     options = dict(cfg)
-    kind = options.pop('type')
-    cls = kind
+    kind = cls = options.pop('type')
+    scope = options.pop('_scope_', SCOPE)
     if isinstance(kind, str):
-        cls = MODELS.get(kind if '.' in kind else f'{SCOPE}.{kind}')
+        cls = MODELS.get(kind if '.' in kind else f'{scope}.{kind}')
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         allowed = list(registered(base))
         bare = kind.removeprefix(f'{SCOPE}.') if isinstance(kind, str) else kind
@@ -102,8 +102,10 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
                 f'{argument} sets {name}={options[name]!r}, but the model around it needs'
                 f' {value!r}; leave {name} out'
             )
-    allowed = [name for name in inspect.signature(cls).parameters if name not in supplied]
-    for name in cfg:
-        if name not in ('type', *supplied, *allowed):
+    parameters = inspect.signature(cls).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    allowed = [name for name in parameters if name not in supplied]
+    for name in options:
+        if name not in parameters and not open_ended:
             raise ValueError(f'{argument} has no option {name!r}: {suggest(name, allowed)}')
     return cls(**options)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from spm_mm.engine import UserError, add_arguments, build_runner, read_config, run_tool
+from spm_mm.engine import UserError, add_arguments, build_runner, load_from, read_config, run_tool
 
 # Test-time augmentation where a config does not say how: the image and its mirror image.
 TTA_MODELS = {
@@ -68,12 +68,9 @@ def augment(cfg: Config) -> None:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
-    if not Path(args.checkpoint).is_file():
-        raise UserError(f'checkpoint {args.checkpoint} does not exist')
     if args.out is not None and Path(args.out).suffix not in ('.pkl', '.pickle'):
         raise UserError(f'--out must end in .pkl or .pickle, got {args.out}')
-    cfg.load_from = args.checkpoint
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
+    load_from(cfg, args.checkpoint)
     if args.show_dir is not None:
         draw_predictions(cfg, args.show_dir)
     if args.tta:

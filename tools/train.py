@@ -1,12 +1,11 @@
 """Train a model of MMDetection, MMSegmentation or MMPretrain from its config."""
 
 import argparse
-from copy import deepcopy
 
 import torch
 from mmengine.config import Config
 
-from spm_mm.engine import UserError, add_arguments, build_runner, read_config, run_tool
+from spm_mm.engine import UserError, add_arguments, build_runner, load_from, read_config, run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,8 +48,7 @@ def merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
+        load_from(cfg, None if args.resume == 'auto' else args.resume)
 
 
 def main() -> None:
@@ -58,8 +56,7 @@ def main() -> None:
     cfg = read_config(args)
     merge_arguments(cfg, args)
     loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name)]
-    # The datasets stay as written: mmengine fills defaults into what it builds.
-    build_runner(deepcopy(cfg), loaders).train()
+    build_runner(cfg, loaders).train()
 
 
 if __name__ == '__main__':

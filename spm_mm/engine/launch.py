@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from spm_mm.compat import allow_training_checkpoints
 
-__all__ = ['UserError', 'add_arguments', 'build_runner', 'read_config', 'run_tool']
+__all__ = ['UserError', 'add_arguments', 'build_runner', 'load_from', 'read_config', 'run_tool']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -69,6 +69,22 @@ def read_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     cfg.setdefault('work_dir', str(Path('work_dirs') / Path(args.config).stem))
     return cfg
+
+
+def load_from(cfg: Config, checkpoint: str | None) -> None:
+    """Let the Runner load a checkpoint, and refuse one of another model.
+
+    Args:
+        cfg: Config of any of the three hosts; it is changed.
+        checkpoint: The file; None leaves the choice to mmengine, the latest of the work dir.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise UserError(f'checkpoint {checkpoint} does not exist')
+    cfg.load_from = checkpoint
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
 
 
 def build_runner(cfg: Config, loaders: list[str]) -> Runner:

@@ -15,7 +15,7 @@ import torch
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
-from spm_mm.engine import UserError, add_arguments, build_runner, read_config, run_tool
+from spm_mm.engine import add_arguments, build_runner, load_from, read_config, run_tool
 from spm_mm.visualization import side_by_side
 
 
@@ -87,10 +87,7 @@ def main() -> None:
     add_arguments(parser)
     args = parser.parse_args()
     cfg = read_config(args)
-    if not Path(args.checkpoint).is_file():
-        raise UserError(f'checkpoint {args.checkpoint} does not exist')
-    cfg.load_from = args.checkpoint
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
+    load_from(cfg, args.checkpoint)
     init_default_scope(cfg.default_scope)
     runner = build_runner(cfg, ['test_dataloader'])
     runner.load_or_resume()
