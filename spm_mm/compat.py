@@ -1,5 +1,7 @@
 """The one file that knows versions: reading checkpoints safely, on any torch and mmengine."""
 
+import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
+
+from spm_mm.errors import UserError
 
 __all__ = ['allow_training_checkpoints', 'check_state_dict', 'load_checkpoint', 'load_weights']
 
@@ -49,37 +53,53 @@ def allow_training_checkpoints() -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint with the safe loaders: ``.safetensors``, else torch's.
+    """Read a checkpoint, a file or a URL, with the safe loaders: ``.safetensors``, else torch's.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint that the safe loader reads.
+        ValueError: If there is no such file, or it is no checkpoint that the safe loader reads.
     """
+    if '://' in str(path):
+        return _download(str(path))
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
+        raise UserError(f'checkpoint {path} does not exist')
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
 
             return load_file(path)
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        # Training scripts of the DeiT family save their parsed arguments beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f'checkpoint {path} cannot be read by the safe loader: {reason}'
+        raise UserError(
+            f'checkpoint {path} cannot be read by the safe loader: {_reason(error)}'
         ) from error
     if not isinstance(checkpoint, Mapping):
-        raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dict')
+        raise UserError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dict')
     return dict(checkpoint)
+
+
+def _download(url: str) -> dict[str, Any]:
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise UserError(f'checkpoint {url} cannot be loaded: {_reason(error)}') from error
+
+
+def _reason(error: Exception) -> str:
+    """One line of what torch says, the forbidden name if there is one."""
+    text = str(error)
+    if found := re.search(r'Unsupported (?:global|operand|class).*|.* is not allowed', text):
+        return found[0].split(' was not an allowed')[0].strip()
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint: its ``state_dict`` or ``model`` entry, or all of it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no weights.
+        ValueError: If there is no such file, or it holds no weights.
     """
     checkpoint = load_checkpoint(path)
     for key in ('state_dict', 'model'):
@@ -92,7 +112,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor)
     }
     if not weights:
-        raise ValueError(f'checkpoint {path} holds no weights; its keys are {list(checkpoint)[:5]}')
+        raise UserError(f'checkpoint {path} holds no weights; its keys are {list(checkpoint)[:5]}')
     return weights
 
 
@@ -127,7 +147,7 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Tensor], name: 
     if unknown or differing:
         lines = [f'{key} is unknown to the model' for key in unknown] + differing
         more = f' and {len(lines) - 3} more' if len(lines) > 3 else ''
-        raise ValueError(
+        raise UserError(
             f'checkpoint {name} belongs to another model than this {type(module).__name__}'
             f' ({len(state_dict) - len(unknown) - len(differing)} of {len(state_dict)} entries fit):'
             f' {"; ".join(lines[:3])}{more}'

@@ -12,6 +12,8 @@ from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
+from spm_mm.errors import UserError
+
 SCOPE = 'spm_mm'
 
 # The locations are imported at the first look-up, so a config needs no `custom_imports`.
@@ -86,7 +88,7 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
             if an option is unknown or contradicts what is supplied.
     """
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
-        raise ValueError(f"{argument} must be a dict with the key 'type', got {cfg!r}")
+        raise UserError(f"{argument} must be a dict with the key 'type', got {cfg!r}")
     options = dict(cfg)
     kind = cls = options.pop('type')
     scope = options.pop('_scope_', SCOPE)
@@ -95,10 +97,10 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         allowed = list(registered(base))
         bare = kind.removeprefix(f'{SCOPE}.') if isinstance(kind, str) else kind
-        raise ValueError(f'{argument} has unknown type {kind!r}: {suggest(bare, allowed)}')
+        raise UserError(f'{argument} has unknown type {kind!r}: {suggest(bare, allowed)}')
     for name, value in supplied.items():
         if options.setdefault(name, value) != value:
-            raise ValueError(
+            raise UserError(
                 f'{argument} sets {name}={options[name]!r}, but the model around it needs'
                 f' {value!r}; leave {name} out'
             )
@@ -107,5 +109,5 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
     allowed = [name for name in parameters if name not in supplied]
     for name in options:
         if name not in parameters and not open_ended:
-            raise ValueError(f'{argument} has no option {name!r}: {suggest(name, allowed)}')
+            raise UserError(f'{argument} has no option {name!r}: {suggest(name, allowed)}')
     return cls(**options)

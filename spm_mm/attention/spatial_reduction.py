@@ -1,6 +1,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spm_mm.errors import UserError
 from spm_mm.layers import conv_on_map
 
 
@@ -30,7 +31,7 @@ class SpatialReductionAttention(nn.Module):
     ) -> None:
         super().__init__()
         if channels % num_heads:
-            raise ValueError(
+            raise UserError(
                 f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
             )
         self.num_heads = num_heads
@@ -48,7 +49,7 @@ class SpatialReductionAttention(nn.Module):
         context = x
         if self.sr_ratio > 1:
             if min(x.shape[1:3]) < self.sr_ratio:
-                raise ValueError(
+                raise UserError(
                     f'sr_ratio={self.sr_ratio} needs a map of at least {self.sr_ratio} rows and'
                     f' columns, got {x.shape[1]} x {x.shape[2]}: use a larger image or a smaller ratio'
                 )

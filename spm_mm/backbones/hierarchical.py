@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spm_mm.compat import check_state_dict, load_weights
+from spm_mm.errors import UserError
 from spm_mm.merging import Merging
 from spm_mm.registry import build, suggest
 
@@ -71,21 +72,21 @@ class HierarchicalBackbone(BaseModule):
         self.depths = tuple(self.arch['depths'])
         total = len(self.depths)
         if out_type not in self.out_types:
-            raise ValueError(
+            raise UserError(
                 f'out_type has unknown value {out_type!r}: {suggest(out_type, [*self.out_types])}'
             )
         if out_indices is None:
             out_indices = range(total) if out_type == 'featmap' else [total - 1]
         if isinstance(out_indices, int):
             out_indices = [out_indices]
-        if not out_indices or any(i not in range(total) for i in out_indices):
-            raise ValueError(
-                f'out_indices must be stages from 0 to {total - 1}, got {list(out_indices)}'
+        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(total))):
+            raise UserError(
+                f'out_indices must be rising stages from 0 to {total - 1}, got {list(out_indices)}'
             )
         if frozen_stages not in range(-1, total + 1):
-            raise ValueError(f'frozen_stages must be from -1 to {total}, got {frozen_stages}')
+            raise UserError(f'frozen_stages must be from -1 to {total}, got {frozen_stages}')
         if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
+            raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
         self.in_channels = in_channels
         self.drop_path_rate = drop_path_rate
         self.out_indices = tuple(out_indices)
@@ -106,19 +107,21 @@ class HierarchicalBackbone(BaseModule):
         names = list(cls.arch_settings)
         if isinstance(arch, str):
             if arch not in names:
-                raise ValueError(
-                    f'{cls.__name__} has no arch {arch!r}: {suggest(arch, names)}, or a dict'
+                raise UserError(
+                    f'{cls.__name__} has no arch {arch!r}, a dict or a name: {suggest(arch, names)}'
                 )
             return dict(cls.arch_settings[arch])
         keys = list(cls.arch_settings[names[0]])
         if not isinstance(arch, Mapping) or set(arch) != set(keys):
-            raise ValueError(
+            raise UserError(
                 f'arch of {cls.__name__} must be one of {names} or a dict with the keys {keys},'
                 f' got {arch!r}'
             )
         lengths = {key: len(arch[key]) for key in keys}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f'the lists of arch must have one entry for each stage, got {lengths}')
+        if set(lengths.values()) != {4}:
+            raise UserError(
+                f'the lists of arch must have one entry for each of 4 stages, got {lengths}'
+            )
         return dict(arch)
 
     def build_mergings(self, merging: dict | Sequence[dict] | None, default: dict) -> nn.ModuleList:
@@ -134,9 +137,10 @@ class HierarchicalBackbone(BaseModule):
         transitions = len(dims) - 1
         merging = default if merging is None else merging
         cfgs = [merging] * transitions if isinstance(merging, Mapping) else merging
-        if isinstance(cfgs, str) or len(cfgs) != transitions:
-            got = repr(cfgs) if isinstance(cfgs, str) else f'a list of {len(cfgs)}'
-            raise ValueError(
+        listed = isinstance(cfgs, list | tuple)
+        if not listed or len(cfgs) != transitions:
+            got = f'a list of {len(cfgs)}' if listed else repr(cfgs)
+            raise UserError(
                 f'merging must be one dict or a list of {transitions}, one for each transition'
                 f' between stages, got {got}'
             )
@@ -191,12 +195,12 @@ class HierarchicalBackbone(BaseModule):
 
     def _check_image(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} needs images (B, {self.in_channels}, H, W), got'
                 f' {tuple(x.shape)}'
             )
         if x.shape[2] < self.min_size or x.shape[3] < self.min_size:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} needs images of at least {self.min_size} x {self.min_size}'
                 f' pixels, got {x.shape[2]} x {x.shape[3]}'
             )
@@ -260,7 +264,8 @@ class HierarchicalBackbone(BaseModule):
         """Load what ``init_cfg`` names; without it the weights stay as the constructor made them.
 
         Raises:
-            ValueError: If the checkpoint belongs to another model.
+            ValueError: If the checkpoint belongs to another model. It may lack mergings, which is how
+            SPM starts from plain weights, and what only a classifier has.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else (self.init_cfg or [])
         pretrained = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
@@ -282,17 +287,29 @@ class HierarchicalBackbone(BaseModule):
         state_dict = load_weights(checkpoint_path)
         own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         if not own:
-            raise ValueError(
+            raise UserError(
                 f'checkpoint {checkpoint_path} has no key that starts with prefix={prefix!r}; its'
                 f' first keys are {list(state_dict)[:3]}'
             )
         dropped = self.split_unused(own)
         missing = check_state_dict(self, own, checkpoint_path)
+        foreign = [
+            k for k in missing if not k.startswith(('mergings.', 'norms.', *self.unused_keys))
+        ]
+        if foreign:
+            raise UserError(
+                f'checkpoint {checkpoint_path} belongs to another model than this'
+                f' {type(self).__name__}: it lacks {len(foreign)} entries, first'
+                f' {", ".join(foreign[:3])}'
+            )
         self.load_state_dict(own, strict=False)
         print_log(f'{type(self).__name__}: loaded {checkpoint_path}', 'current')
-        for what, keys in (('not used on purpose', dropped), ('not in the checkpoint', missing)):
+        for what, keys, level in (
+            ('not used on purpose', dropped, logging.INFO),
+            ('not in the checkpoint, so new', missing, logging.WARNING),
+        ):
             if keys:
-                print_log(f'{type(self).__name__}: {what}: {", ".join(keys)}', 'current')
+                print_log(f'{type(self).__name__}: {what}: {", ".join(keys)}', 'current', level)
 
     def split_unused(self, state_dict: dict[str, Tensor]) -> list[str]:
         """Take out of ``state_dict`` what this form of the model leaves out on purpose.

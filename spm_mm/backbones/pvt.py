@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks
+from spm_mm.errors import UserError
 from spm_mm.layers import MLP, PatchStem, PositionEmbedding
 from spm_mm.registry import MODELS
 
@@ -138,17 +139,17 @@ class PVT(HierarchicalBackbone):
         super().__init__(arch, **kwargs)
         dims, ratios = self.arch['embed_dims'], self.arch['sr_ratios']
         if len(attention) != len(dims) or any(kind not in ATTENTIONS for kind in attention):
-            raise ValueError(
+            raise UserError(
                 f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
                 f' got {list(attention)}'
             )
         if self.out_type == 'cls_token' and self.out_indices != (len(dims) - 1,):
-            raise ValueError(
+            raise UserError(
                 f"out_type='cls_token' puts out the last stage alone, got out_indices"
                 f'={list(self.out_indices)}: leave them out'
             )
         if img_size < self.min_size:
-            raise ValueError(f'img_size must be at least {self.min_size}, got {img_size}')
+            raise UserError(f'img_size must be at least {self.min_size}, got {img_size}')
         rates = self.drop_path_rates()
         self.stem = PatchStem(self.in_channels, dims[0])
         self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
 
@@ -149,5 +150,5 @@ def get_converter(source: str) -> Converter:
         ValueError: If there is none.
     """
     if source not in converters:
-        raise ValueError(f'no converter for source {source!r}: {suggest(source, [*converters])}')
+        raise UserError(f'no converter for source {source!r}: {suggest(source, [*converters])}')
     return converters[source]

@@ -1,5 +1,6 @@
 """PVT (whai362/PVT) and PVT with SPM (Yonghao-Yu/StepwisePatchMerging), classification models."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
 from spm_mm.converters.base import Classifier, Converter, Twin
+from spm_mm.errors import UserError
 from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
 
 # Tried in order on the whole key; the first that matches is taken.
@@ -67,22 +69,26 @@ class PVTConverter(Converter):
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if not name.endswith('position.table') or tensor.ndim != 3:
             return {name: tensor}
-        cells = tensor.shape[1]
-        side = int(cells**0.5)
-        if side * side == cells:
-            return {name: tensor.view(1, side, side, -1)}
-        # One row more than a square: the first belongs to the class token.
-        token, table = tensor.split((1, cells - 1), dim=1)
-        stage = name.removesuffix('position.table')
-        return {**self.reshape(name, table), f'{stage}cls_position': token}
+        # A table may have one row more than its grid: the first, which belongs to the class token.
+        for rows in (0, 1):
+            side = math.isqrt(tensor.shape[1] - rows)
+            if side * side == tensor.shape[1] - rows:
+                token, table = tensor.split((rows, side * side), dim=1)
+                ours = {name: table.view(1, side, side, -1)}
+                stage = name.removesuffix('position.table')
+                return ours | ({f'{stage}cls_position': token} if rows else {})
+        return {}
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
         classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
         for arch, settings in PVT.arch_settings.items():
-            if _depths(state_dict) == settings['depths']:
-                backbone = PVT(arch, merging=_merging(state_dict), out_type='cls_token')
+            if _depths(state_dict) == settings['depths'] and 'pos_embed1' in state_dict:
+                size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
+                backbone = PVT(
+                    arch, merging=_merging(state_dict), out_type='cls_token', img_size=size
+                )
                 return Classifier(backbone, settings['embed_dims'][-1], classes)
-        raise ValueError(
+        raise UserError(
             f'this is no checkpoint of PVT {", ".join(PVT.arch_settings)}: its blocks per stage are'
             f' {_depths(state_dict)}, its first keys {list(state_dict)[:3]}'
         )
@@ -112,7 +118,8 @@ class PVTConverter(Converter):
             part = StepwiseMerging(config['in_dim'], config['out_dim'])
             return Twin(part, lambda x: {'out_map': part(x).permute(0, 3, 1, 2)})
         model = self.model_for(state_dict)
-        dense = PVT(model.backbone.arch, merging=_merging(state_dict))
+        size = 4 * model.backbone.stages[0].position.table.shape[1]
+        dense = PVT(model.backbone.arch, merging=_merging(state_dict), img_size=size)
 
         def run(x: Tensor) -> dict[str, Tensor]:
             weights = model.backbone.state_dict()

@@ -5,7 +5,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from spm_mm.compat import check_state_dict
-from spm_mm.engine.launch import UserError
+from spm_mm.errors import UserError
 from spm_mm.registry import HOOKS
 
 __all__ = ['CheckpointGuardHook']
@@ -23,6 +23,8 @@ class CheckpointGuardHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        # A resuming Runner executes this entry as Python; mmengine's own checkpoints do not have it.
+        checkpoint.get('meta', {}).pop('config', None)
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -30,10 +32,7 @@ class CheckpointGuardHook(Hook):
             name.removeprefix('module.'): value
             for name, value in checkpoint.get('state_dict', checkpoint).items()
         }
-        try:
-            missing = check_state_dict(model, weights, 'to be loaded')
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        missing = check_state_dict(model, weights, 'to be loaded')
         if missing:
             raise UserError(
                 f'checkpoint to be loaded lacks {len(missing)} entries of this'

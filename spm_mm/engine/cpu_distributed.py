@@ -1,5 +1,6 @@
 from typing import Any
 
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from torch import nn
@@ -15,7 +16,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
 
     mmengine hands every DDP the index of a GPU, and SyncBatchNorm refuses CPU tensors: here no device
     is named and synchronised batch norms are turned into plain ones, each process with its own
-    statistics.
+    statistics. When evaluation begins all take those of the first process, whose are saved.
 
     Args:
         module: Model to wrap.
@@ -30,3 +31,9 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
             )
             module = revert_sync_batchnorm(module)
         super().__init__(module, device_ids=None, **kwargs)
+
+    def train(self, mode: bool = True) -> 'CPUDistributedDataParallel':
+        if self.training and not mode:
+            for buffer in self.module.buffers():
+                broadcast(buffer)
+        return super().train(mode)

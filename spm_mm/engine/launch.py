@@ -12,29 +12,41 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
-from spm_mm.compat import allow_training_checkpoints
+from spm_mm.compat import allow_training_checkpoints, load_checkpoint
+from spm_mm.errors import UserError
 
-__all__ = ['UserError', 'add_arguments', 'build_runner', 'load_from', 'read_config', 'run_tool']
+__all__ = ['add_arguments', 'build_runner', 'load_from', 'read_config', 'run_tool']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
-
-class UserError(ValueError):
-    """A mistake in what the user asked for; the tools show its message without a traceback."""
+# Data sets of MMPretrain that fetch themselves where they are missing.
+DOWNLOADED = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2."""
+    """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2.
+
+    Of several processes on a machine the first one speaks.
+    """
     try:
         main()
     except UserError as error:
         sys.stdout.flush()
-        print(f'error: {error}', file=sys.stderr)
+        if os.environ.get('LOCAL_RANK', '0') == '0':
+            print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
+    finally:
+        if is_distributed():
+            # Else gloo's threads may outlive the interpreter, which then aborts.
+            torch.distributed.destroy_process_group()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that training and testing have in common."""
+def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
+    """Add the arguments that training and testing have in common.
+
+    Args:
+        parser: The tool's parser.
+        launcher: Whether the tool can run as several processes.
+    """
     parser.add_argument(
         '--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG'
     )
@@ -45,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. model.backbone.arch=small key="[a,b]"',
     )
+    if not launcher:
+        parser.set_defaults(launcher='none', local_rank=0)
+        return
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -79,10 +94,11 @@ def load_from(cfg: Config, checkpoint: str | None) -> None:
         checkpoint: The file; None leaves the choice to mmengine, the latest of the work dir.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or the safe loader does not read it.
     """
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UserError(f'checkpoint {checkpoint} does not exist')
+    allow_training_checkpoints()
+    if checkpoint is not None:
+        load_checkpoint(checkpoint)  # mmengine would read it late, and say what is wrong badly
     cfg.load_from = checkpoint
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
 
@@ -98,11 +114,17 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
         UserError: If data of one of the loaders is not there.
     """
     for name in loaders:
+        if not cfg.get(name):
+            raise UserError(f'the config has no {name}')
         _check_data(cfg, name)
         if cfg.get('default_scope') == 'mmpretrain':
             # MMPretrain's own tool sets this; its models take batches that are stacked already.
             cfg[name].setdefault('collate_fn', dict(type='default_collate'))
     allow_training_checkpoints()
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UserError(
+            "--launcher 'pytorch' is for torchrun: use tools/dist_train.sh or dist_test.sh"
+        )
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(cfg)
     return Runner.from_cfg(cfg)
@@ -114,21 +136,25 @@ def _start_cpu_processes(cfg: Config) -> None:
         raise UserError(f"without a GPU --launcher must be 'pytorch', got {cfg.launcher!r}")
     if not is_distributed():
         torch.distributed.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        type='spm_mm.CPUDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    options = dict(
+        broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
     )
+    options.update(cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg = {**options, 'type': 'spm_mm.CPUDistributedDataParallel'}
 
 
 def _check_data(cfg: Config, loader: str) -> None:
     for dataset in _datasets(cfg[loader].get('dataset')):
-        root = Path(dataset.get('data_root') or '.')
-        parts = [
-            value for value in (dataset.get('data_prefix') or {}).values() if value is not None
+        root = dataset.get('data_root') or '.'
+        if '://' in root or dataset.get('download') or dataset.get('type') in DOWNLOADED:
+            continue
+        prefix = dataset.get('data_prefix') or {}
+        parts = [prefix] if isinstance(prefix, str) else prefix.values()
+        paths = [
+            Path(root),
+            *(Path(root, part) for part in (*parts, dataset.get('ann_file')) if part),
         ]
-        ann_file = dataset.get('ann_file')
-        for path in (root, *(root / part for part in parts), root / (ann_file or '.')):
+        for path in paths:
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 continue
             state = 'is empty' if path.is_dir() else 'does not exist'

@@ -1,5 +1,6 @@
 from torch import Tensor, nn
 
+from spm_mm.errors import UserError
 from spm_mm.layers import conv_on_map
 from spm_mm.merging.base import Merging
 from spm_mm.registry import MODELS
@@ -38,7 +39,7 @@ class ConvMerging(Merging):
     ) -> None:
         super().__init__(in_channels, out_channels)
         if kernel_size != 2 and (kernel_size < 1 or kernel_size % 2 == 0):
-            raise ValueError(f'kernel_size must be 2 or odd and positive, got {kernel_size!r}')
+            raise UserError(f'kernel_size must be 2 or odd and positive, got {kernel_size!r}')
         self.rounds_up = kernel_size != 2
         padding = (kernel_size - 1) // 2
         self.conv = nn.Conv2d(

@@ -12,6 +12,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spm_mm.errors import UserError
 from spm_mm.layers import conv_on_map
 from spm_mm.merging.base import Merging
 from spm_mm.ops import guided_attention, window_attention
@@ -52,7 +53,7 @@ class MultiScaleAggregation(nn.Module):
     ) -> None:
         super().__init__()
         if in_channels % len(kernel_sizes):
-            raise ValueError(
+            raise UserError(
                 f'in_channels of StepwiseMerging must be a multiple of the {len(kernel_sizes)}'
                 f' kernel_sizes {tuple(kernel_sizes)}, got {in_channels}'
             )
@@ -109,7 +110,7 @@ class GuidedLocalEnhancement(nn.Module):
     ) -> None:
         super().__init__()
         if channels % num_heads:
-            raise ValueError(
+            raise UserError(
                 f'num_heads of StepwiseMerging must divide out_channels={channels}, got {num_heads}'
             )
         self.num_heads = num_heads
@@ -221,17 +222,17 @@ class StepwiseMerging(Merging):
         chosen = {'aggregation': aggregation, 'enhancement': enhancement, 'guide': guide}
         for name, allowed in choices.items():
             if chosen[name] not in allowed:
-                raise ValueError(
+                raise UserError(
                     f'{name} of StepwiseMerging has unknown value {chosen[name]!r}:'
                     f' {suggest(chosen[name], list(allowed))}'
                 )
-        for size in kernel_sizes:
-            if size < 1 or size % 2 == 0:
-                raise ValueError(
-                    f'kernel_sizes must be odd and positive, got {tuple(kernel_sizes)}'
-                )
+        if not kernel_sizes or any(size < 1 or size % 2 == 0 for size in kernel_sizes):
+            raise UserError(f'kernel_sizes must be odd and positive, got {tuple(kernel_sizes)}')
+        for name, value in (('num_heads', num_heads), ('expand_ratio', expand_ratio)):
+            if value < 1:
+                raise UserError(f'{name} of StepwiseMerging must be at least 1, got {value}')
         if not 1 <= guide_kernel_size <= 31 or guide_kernel_size % 2 == 0:
-            raise ValueError(
+            raise UserError(
                 f'guide_kernel_size must be odd and from 1 to 31, got {guide_kernel_size}'
             )
         norm_cfg = dict(norm_cfg or {'type': 'BN'})

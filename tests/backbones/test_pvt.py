@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from spm_mm import testing
 from spm_mm.backbones import PVT
 from spm_mm.testing import build_tiny, total
 
@@ -80,8 +81,9 @@ def test_any_size_forward_and_backward(merging: dict | None, size: tuple[int, in
         (dict(merging=dict(type='ConvMerging', kernel=3)), "no option 'kernel'.*'kernel_size'"),
         (dict(merging=dict(type='ConvMerging', out_channels=3)), 'out_channels=3.*needs 128'),
         (dict(merging=dict(type='ConvMerging', kernel_size=4)), 'kernel_size must be 2 or odd'),
-        (dict(out_indices=(0, 4)), r'from 0 to 3, got \[0, 4\]'),
+        (dict(out_indices=(0, 4)), r'rising stages from 0 to 3, got \[0, 4\]'),
         (dict(out_indices=(-1,)), r'from 0 to 3, got \[-1\]'),
+        (dict(out_indices=(2, 1)), r'rising stages .* got \[2, 1\]'),
         (dict(out_type='cls'), "out_type .*'cls_token'"),
         (dict(out_type='cls_token', out_indices=(1, 3)), 'cls_token.*last stage'),
         (dict(attention=('sr', 'sr')), 'attention must have one'),
@@ -160,9 +162,13 @@ def test_checkpoint_of_another_model(classifier_file, tmp_path) -> None:
     wide = PVT('tiny', init_cfg=pretrained(path))
     with pytest.raises(ValueError, match='belongs to another model'):
         wide.init_weights()
+    arch = dict(testing.tiny_config('PVT')['arch'], depths=(1, 1, 2, 1))
+    deeper = PVT(arch, merging=SPM, init_cfg=pretrained(path))
+    with pytest.raises(ValueError, match=r'another model .* it lacks .* stages\.2\.blocks\.1'):
+        deeper.init_weights()
     resnet = tmp_path / 'resnet.pth'
     torch.save({'layer1.conv.weight': torch.zeros(3)}, resnet)
     with pytest.raises(ValueError, match=r"no key that starts with prefix='backbone\.'"):
         build_tiny('PVT', init_cfg=pretrained(resnet)).init_weights()
-    with pytest.raises(FileNotFoundError, match='does not exist'):
+    with pytest.raises(ValueError, match='does not exist'):
         build_tiny('PVT', init_cfg=pretrained(tmp_path / 'nothing.pth')).init_weights()
