@@ -55,7 +55,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['spm_mm', 'spm_mm.*']),
     python_requires='>=3.10',
-    install_requires=['torch>=2.4', 'numpy', 'safetensors'],
+    install_requires=['torch>=2.6', 'numpy', 'safetensors'],
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithConfigs},
 )

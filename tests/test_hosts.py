@@ -6,10 +6,15 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 from spm_mm import testing
+from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.registry import registered
 
-DIMS = [8, 16, 40, 64]
 SIZES = [(64, 90), (77, 64)]
 GRID = [(b, m) for b in testing.backbones() for m in testing.mergings()]
+
+
+def dims(backbone: str) -> list[int]:
+    return list(testing.tiny_config(backbone)['arch']['embed_dims'])
 
 
 def images() -> list[torch.Tensor]:
@@ -36,7 +41,7 @@ def detector(backbone: str, merging: str, **options) -> torch.nn.Module:
                 pad_size_divisor=1,
             ),
             backbone=testing.tiny_config(backbone, merging, **options),
-            neck=dict(type='FPN', in_channels=DIMS, out_channels=16, num_outs=5),
+            neck=dict(type='FPN', in_channels=dims(backbone), out_channels=16, num_outs=5),
             rpn_head=dict(
                 type='RPNHead', in_channels=16, feat_channels=16,
                 anchor_generator=dict(
@@ -155,7 +160,7 @@ def segmentor(backbone: str, merging: str, **options) -> torch.nn.Module:
                 type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3, size=(80, 96),
             ),
             backbone=testing.tiny_config(backbone, merging, **options),
-            neck=dict(type='FPN', in_channels=DIMS, out_channels=16, num_outs=4),
+            neck=dict(type='FPN', in_channels=dims(backbone), out_channels=16, num_outs=4),
             decode_head=dict(
                 type='FPNHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3],
                 feature_strides=[4, 8, 16, 32], channels=8, num_classes=5, align_corners=False,
@@ -182,8 +187,15 @@ def test_mmseg(backbone: str, merging: str) -> None:
     assert [r.pred_sem_seg.data.shape[1:] for r in results] == SIZES
 
 
-@pytest.mark.parametrize(('backbone', 'merging'), GRID)
-@pytest.mark.parametrize('out_type', ['cls_token', 'avg_featmap'])
+@pytest.mark.parametrize(
+    ('backbone', 'merging', 'out_type'),
+    [
+        (backbone, merging, out_type)
+        for backbone, merging in GRID
+        for out_type in registered(HierarchicalBackbone)[backbone].out_types
+        if out_type != 'featmap'
+    ],
+)
 def test_mmpretrain(backbone: str, merging: str, out_type: str) -> None:
     from mmpretrain.registry import MODELS
     from mmpretrain.structures import DataSample
@@ -194,7 +206,7 @@ def test_mmpretrain(backbone: str, merging: str, out_type: str) -> None:
             type='ImageClassifier',
             data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
             backbone=testing.tiny_config(backbone, merging, out_type=out_type),
-            head=dict(type='LinearClsHead', in_channels=64, num_classes=7),
+            head=dict(type='LinearClsHead', in_channels=dims(backbone)[-1], num_classes=7),
         )
     )
     batch = dict(

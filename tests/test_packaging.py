@@ -11,7 +11,7 @@ def test_wheel_holds_everything_at_run_time(root: Path, tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns('__pycache__')
     for name in ('spm_mm', 'configs', 'tools'):
         shutil.copytree(root / name, source / name, ignore=ignore)
-    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE'):
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
         shutil.copy(root / name, source)
     subprocess.run(
         [

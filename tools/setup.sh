@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PINS=requirements/openmmlab.txt
 MMCV=2.1.0
+UV=0.13.9
 VENV=.venv
 STAMP=$VENV/spm_mm-ready
 CACHE=${SPM_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spm_mm}
@@ -17,9 +18,8 @@ fail() {
     echo "error: $*" >&2
     exit 1
 }
-pins() { grep -E "^($1)==" "$PINS"; }
 
-wanted=$(cat "$PINS" setup.py "${BASH_SOURCE[0]}" | cksum; pwd)
+wanted=$(cat "$PINS" setup.py tools/setup.sh | cksum; pwd)
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ]; then
     exit 0
 fi
@@ -33,17 +33,14 @@ for candidate in python3.11 python3 python; do
     fi
 done
 [ -n "$base" ] || fail "Python 3.11 is needed, and none of python3.11, python3, python is one"
-command -v c++ >/dev/null || fail "a C++ compiler is needed to build mmcv, and there is no c++"
-"$base" -c 'import sysconfig, pathlib, sys; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
-    fail "Python's C headers are needed to build mmcv (on Debian: apt-get install python3.11-dev)"
 
 rm -f "$STAMP"
-if [ ! -x $VENV/bin/python ]; then
-    say "making $VENV with $("$base" --version)"
-    "$base" -m venv $VENV
-fi
 PYTHON=$VENV/bin/python
-$PYTHON -m pip install --quiet --disable-pip-version-check uv
+if ! $PYTHON -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    say "making $VENV with $("$base" --version)"
+    "$base" -m venv --clear $VENV
+fi
+$PYTHON -m pip install --quiet --disable-pip-version-check "uv==$UV"
 install() { $VENV/bin/uv pip install --quiet --python $PYTHON "$@"; }
 
 say "installing the pinned packages: 1 to 5 minutes, 3 GB to download the first time"
@@ -51,18 +48,25 @@ say "installing the pinned packages: 1 to 5 minutes, 3 GB to download the first 
 install --no-deps --requirement "$PINS"
 
 key=$($PYTHON - <<'PY'
-import platform, sys, torch
-device = f'cu{torch.version.cuda}' if torch.cuda.is_available() else 'cpu'
+import os, platform, re, sys, torch
+device = 'cpu'
+if torch.cuda.is_available():
+    gpus = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+    wanted = [f'{major}.{minor}' for major, minor in sorted(gpus)]
+    archs = os.environ.get('TORCH_CUDA_ARCH_LIST', '+'.join(wanted))
+    device = f'cu{torch.version.cuda}-sm{re.sub("[^0-9.a-zA-Z]+", "+", archs)}'
 print(f'torch{torch.__version__}-{device}-cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}')
 PY
 )
 wheels=$CACHE/mmcv-$MMCV-$key
 if ! compgen -G "$wheels/*.whl" >/dev/null; then
-    case $key in
-    *-cpu-*) ;;
-    *) command -v nvcc >/dev/null ||
-        fail "there is a GPU but no nvcc: install the CUDA toolkit of torch ($key), or hide the GPU by CUDA_VISIBLE_DEVICES=-1" ;;
-    esac
+    command -v c++ >/dev/null || fail "a C++ compiler is needed to build mmcv, and there is no c++"
+    $PYTHON -c 'import sysconfig, pathlib, sys; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
+        fail "Python's C headers are needed to build mmcv (on Debian: apt-get install python3.11-dev)"
+    if [[ $key != *-cpu-* ]]; then
+        $PYTHON -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not CUDA_HOME)' 2>/dev/null ||
+            fail "there is a GPU but no CUDA toolkit: install that of torch ($key) and set CUDA_HOME, or hide the GPU by CUDA_VISIBLE_DEVICES=-1"
+    fi
     say "building mmcv $MMCV for $key: about 10 minutes on 2 cores, kept in $wheels"
     mkdir -p "$CACHE"
     building=$(mktemp -d "$CACHE/building.XXXXXX")

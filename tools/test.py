@@ -7,7 +7,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from spm_mm.engine import UserError, add_arguments, build_runner, load_from, read_config, run_tool
+from spm_mm.engine import add_arguments, build_runner, load_from, read_config, run_tool
+from spm_mm.errors import UserError
 
 # Test-time augmentation where a config does not say how: the image and its mirror image.
 TTA_MODELS = {
@@ -56,10 +57,10 @@ def augment(cfg: Config) -> None:
     pipeline = cfg.get('tta_pipeline')
     if pipeline is None:
         *load, pack = deepcopy(dataset.pipeline)
-        if scope == 'mmdet':
-            names = ('flip', 'flip_direction')
-            pack.meta_keys = (*pack.get('meta_keys', ()), *names)
-        flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+        if scope == 'mmdet' and 'meta_keys' in pack:
+            pack.meta_keys = tuple(dict.fromkeys((*pack.meta_keys, 'flip', 'flip_direction')))
+        # The first copy's ground truth is the one that counts, so that copy is not mirrored.
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
         pipeline = [*load, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     dataset.pipeline = pipeline
     cfg.model = ConfigDict(**cfg.get('tta_model', TTA_MODELS[scope]), module=cfg.model)

@@ -5,7 +5,8 @@ import argparse
 import torch
 from mmengine.config import Config
 
-from spm_mm.engine import UserError, add_arguments, build_runner, load_from, read_config, run_tool
+from spm_mm.engine import add_arguments, build_runner, load_from, read_config, run_tool
+from spm_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:

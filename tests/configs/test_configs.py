@@ -9,10 +9,25 @@ from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for p in (ROOT / 'configs').glob('*/*.py'))
-BACKBONES = 'pvt_tiny|pvt_small|pvt_medium|pvt_large'
-DATASETS = 'ade20k|camvid|scenes'
+# A closed list, so that a name parses in one way only.
+FAMILIES = {
+    'pvt': 'tiny small medium large',
+    'pvtv2': 'b1 b2 b3 b4 b5',
+    'swin': 'tiny',
+    'shunted': 'tiny',
+    'nat': 'mini',
+    'pacavit': 'tiny small base',
+    'sgformer': 'small medium base',
+    'lit': 'tiny small medium base',
+}
+SIZES = [f'{family}_{size}' for family, sizes in FAMILIES.items() for size in sizes.split()]
+BACKBONE = f'({"|".join(SIZES)})'
+VARIANT = r'(_(spm|hafa|dtm|ec|mlp|uniform|msa|scale|guide|m\d+)(-[a-z0-9]+)*)?'
+SMALL_DATA = 'camvid|scenes|fruits|bccd|fmnist'
 GRAMMAR = {
-    'mmseg': rf'(fpn|upernet|paca)_({BACKBONES})(_[a-z0-9-]+)?(_\d+k)?_({DATASETS})',
+    'mmpretrain': rf'{BACKBONE}{VARIANT}_(in1k|{SMALL_DATA})(-384px)?',
+    'mmdet': rf'(mask-rcnn|retinanet)_{BACKBONE}{VARIANT}(_1x|_3x-ms)?_(coco|{SMALL_DATA})',
+    'mmseg': rf'(fpn|upernet|paca)_{BACKBONE}{VARIANT}(_\d+k)?_(ade20k|{SMALL_DATA})',
 }
 
 

@@ -1,36 +1,6 @@
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope='session')
-def run_tool():
-    """Run a tool of the checkout, return the finished process; fail if its status is not ``status``."""
-
-    def run(*command: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess:
-        command = [str(part) for part in command]
-        if command[0].endswith('.py'):
-            command.insert(0, sys.executable)
-        # The scripts call plain `python`: make that the one that runs the tests.
-        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, 'PATH': path, 'VIRTUAL_ENV': sys.prefix, **environment},
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == status, f'{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
-        return done
-
-    return run
 
 
 @pytest.fixture(scope='session')
@@ -49,14 +19,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory, run_tool) -> Path:
         64,
     )
     return out
-
-
-@pytest.fixture
-def port() -> str:
-    """A free port for the processes of a distributed run."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 # Options that make a config's model and schedule small enough for a test.

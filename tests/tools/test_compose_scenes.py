@@ -3,8 +3,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+
+from spm_mm.errors import UserError
 
 COMPOSE = 'tools/dataset_converters/compose_scenes.py'
 
@@ -53,27 +56,51 @@ def test_imagenet_folders(scenes: Path) -> None:
     assert len(list((scenes / 'imagenet/train').glob('*/*.jpg'))) == 8
 
 
-def test_cutouts(run_tool, tmp_path) -> None:
+@pytest.fixture
+def compose(load_tool):
+    return load_tool(COMPOSE).compose_dataset
+
+
+def test_cutouts(compose, tmp_path) -> None:
     (tmp_path / 'cut/bottle').mkdir(parents=True)
     picture = np.zeros((20, 10, 4), np.uint8)
     picture[2:18, 2:8] = (0, 0, 255, 255)
     cv2.imwrite(str(tmp_path / 'cut/bottle/one.png'), picture)
-    call = (COMPOSE, tmp_path / 'out', '--train', 2, '--val', 1, '--cutouts', tmp_path / 'cut')
-    run_tool(*call)
+    call = dict(out=tmp_path / 'out', train=2, val=1, cutouts=tmp_path / 'cut')
+    compose(**call)
     instances = json.loads((tmp_path / 'out/coco/annotations/instances_train2017.json').read_text())
     assert [c['name'] for c in instances['categories']] == ['bottle']
     (tmp_path / 'cut/bottle').rename(tmp_path / 'cut/botle')
-    assert (
-        "'botle' is no class of ADE20K; did you mean 'bottle'" in run_tool(*call, status=2).stderr
-    )
+    with pytest.raises(UserError, match="'botle' is no class of ADE20K; did you mean 'bottle'"):
+        compose(**call)
 
 
-def test_bad_arguments(run_tool, tmp_path) -> None:
-    for arguments, message in (
-        (('--size', 16, 64), '--size must be at least 32 32, got 16 64'),
-        (('--objects', 4, 2), '--objects must be 1 <= MIN <= MAX, got 4 2'),
-        (('--train', 0), '--train and --val must be at least 1'),
-        (('--cutouts', tmp_path / 'no'), 'is no folder'),
-    ):
-        assert message in run_tool(COMPOSE, tmp_path / 'o', *arguments, status=2).stderr
+def test_only_composed_scenes_are_replaced(compose, tmp_path) -> None:
+    compose(tmp_path, 2, 1)
+    scene = tmp_path / 'ade/images/training/scene_train_000001.jpg'
+    with pytest.raises(UserError, match='exists already: --overwrite'):
+        compose(tmp_path, 1, 1)
+    real = tmp_path / 'coco/train2017/000001.jpg'
+    real.touch()
+    with pytest.raises(UserError, match='is no composed scene'):
+        compose(tmp_path, 1, 1, overwrite=True)
+    assert scene.exists()
+    real.unlink()
+    compose(tmp_path, 1, 1, overwrite=True)
+    assert not scene.exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(size=(16, 64)), '--size must be at least 32 32, got 16 64'),
+        (dict(objects=(4, 2)), '--objects must be 1 <= MIN <= MAX, got 4 2'),
+        (dict(train=0), '--train and --val must be at least 1'),
+        (dict(cutouts=Path('no')), 'is no folder'),
+        (dict(seed=-1), '--seed must not be negative, got -1'),
+    ],
+)
+def test_bad_arguments(compose, tmp_path, arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose(**{'out': tmp_path / 'o', 'train': 1, 'val': 1, **arguments})
     assert not (tmp_path / 'o').exists()

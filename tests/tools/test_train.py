@@ -56,9 +56,14 @@ def test_test_tool(trained, run_tool, scenes, tmp_path) -> None:
     assert 'mIoU: ' in done.stdout + done.stderr
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 4
     with open(tmp_path / 'out.pkl', 'rb') as file:
-        assert len(pickle.load(file)) == 4  # noqa: S301
-    done = run_tool(*call, '--tta', *options, **root)
+        plain = pickle.load(file)  # noqa: S301
+    assert len(plain) == 4
+    done = run_tool(*call, '--tta', '--out', tmp_path / 'tta.pkl', *options, **root)
     assert 'mIoU: ' in done.stdout + done.stderr
+    with open(tmp_path / 'tta.pkl', 'rb') as file:
+        augmented = pickle.load(file)  # noqa: S301
+    for one, other in zip(plain, augmented, strict=True):
+        assert torch.equal(one['gt_sem_seg']['data'], other['gt_sem_seg']['data'])
 
 
 def test_report_agrees_with_the_host(trained, run_tool, scenes, tmp_path) -> None:
@@ -97,10 +102,10 @@ def test_published_file_is_plain_and_loads_in_the_inferencer(
 
 
 @pytest.mark.slow
-def test_the_main_command_on_two_processes(run_tool, scenes, tmp_path, port) -> None:
+def test_the_main_command_on_two_processes(run_tool, scenes, tmp_path, two_processes) -> None:
     """The config of the README with the real model and all 150 classes; validation and resume."""
     call = ('tools/dist_train.sh', ADE20K, 2, '--work-dir', tmp_path)
-    root = dict(ADE20K_ROOT=str(scenes / 'ade'), PORT=port)
+    root = dict(ADE20K_ROOT=str(scenes / 'ade'), **two_processes)
     done = run_tool(*call, '--cfg-options', *iterations(2), 'train_dataloader.num_workers=0',
                     'train_dataloader.persistent_workers=False', **root)  # fmt: skip
     output = done.stdout + done.stderr
@@ -114,9 +119,10 @@ def test_the_main_command_on_two_processes(run_tool, scenes, tmp_path, port) -> 
     assert (tmp_path / 'iter_3.pth').is_file()
 
 
-def test_processes_stay_equal(run_tool, scenes, small, tmp_path, port) -> None:
-    """Two processes end with one model, and testing splits the data between them."""
-    root = dict(SCENES_ROOT=str(scenes), PORT=port)
+def test_two_processes_share_the_test_data(
+    run_tool, scenes, small, tmp_path, two_processes
+) -> None:
+    root = dict(SCENES_ROOT=str(scenes), **two_processes)
     options = (*small, 'model.decode_head.num_classes=12', *iterations(2))
     run_tool('tools/dist_train.sh', SCENES, 2, '--work-dir', tmp_path, *options, **root)
     done = run_tool(
@@ -138,8 +144,8 @@ class TestMistakes:
     def refused(self, run_tool, *command: object, **environment: str) -> str:
         error = run_tool(*command, status=2, **environment).stderr
         assert 'Traceback' not in error
-        assert error.strip().splitlines()[-1].startswith('error: ')
-        return error.strip().splitlines()[-1]
+        (line,) = re.findall('^error: .*', error, re.MULTILINE)
+        return line
 
     def test_no_data(self, run_tool, tmp_path) -> None:
         error = self.refused(
@@ -158,6 +164,23 @@ class TestMistakes:
         (tmp_path / 'ade/images/training').mkdir(parents=True)
         error = self.refused(run_tool, 'tools/train.py', SCENES, SCENES_ROOT=str(tmp_path))
         assert 'images/training is empty' in error
+
+    def test_no_data_on_two_processes(self, run_tool, tmp_path, two_processes) -> None:
+        root = dict(SCENES_ROOT=str(tmp_path), **two_processes)
+        self.refused(run_tool, 'tools/dist_train.sh', SCENES, 2, **root)
+
+    def test_launcher_without_torchrun(self, run_tool, scenes) -> None:
+        call = ('tools/train.py', SCENES, '--launcher', 'pytorch')
+        error = self.refused(run_tool, *call, SCENES_ROOT=str(scenes), CUDA_VISIBLE_DEVICES='')
+        assert 'use tools/dist_train.sh' in error
+
+    def test_arch(self, run_tool, scenes) -> None:
+        error = self.refused(
+            run_tool, 'tools/train.py', SCENES, '--cfg-options', 'model.backbone.arch=tyni',
+            SCENES_ROOT=str(scenes),
+        )  # fmt: skip
+        assert "PVT has no arch 'tyni'" in error
+        assert "did you mean 'tiny'" in error
 
     def test_no_config(self, run_tool) -> None:
         assert 'config nothing.py does not exist' in self.refused(

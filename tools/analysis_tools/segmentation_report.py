@@ -48,12 +48,13 @@ class Report:
         )
 
     def json(self) -> str:
+        per_class = (None if np.isnan(iou) else float(iou) for iou in self.iou)
         return json.dumps(
             {
                 'mIoU': self.miou,
                 'constant_mIoU': self.constant_miou,
                 'constant_class': self.constant_class,
-                'IoU': dict(zip(self.classes, self.iou.tolist(), strict=True)),
+                'IoU': dict(zip(self.classes, per_class, strict=True)),
             }
         )
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', metavar='OUT', type=Path, help='folder for the report')
     parser.add_argument('--pictures', type=int, default=8, help='how many images to draw')
-    add_arguments(parser)
+    add_arguments(parser, launcher=False)
     args = parser.parse_args()
     cfg = read_config(args)
     load_from(cfg, args.checkpoint)
@@ -98,15 +99,17 @@ def main() -> None:
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     drawn = []
     model = runner.model.eval()
-    for number, batch in enumerate(track(loader, 'evaluating')):
+    for batch in track(loader, 'evaluating'):
         with torch.no_grad():
-            sample = model.test_step(batch)[0]
-        predicted = sample.pred_sem_seg.data[0].cpu().numpy()
-        truth = sample.gt_sem_seg.data[0].cpu().numpy()
-        known = truth < len(classes)
-        pairs = truth[known].astype(np.int64) * len(classes) + predicted[known]
-        confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
-        if number < args.pictures:
+            samples = model.test_step(batch)
+        for sample in samples:
+            predicted = sample.pred_sem_seg.data[0].cpu().numpy()
+            truth = sample.gt_sem_seg.data[0].cpu().numpy()
+            known = truth < len(classes)
+            pairs = truth[known].astype(np.int64) * len(classes) + predicted[known]
+            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            if len(drawn) == args.pictures:
+                continue
             image = cv2.resize(cv2.imread(sample.img_path), truth.shape[::-1])
             path = args.out / f'{Path(sample.img_path).stem}.png'
             cv2.imwrite(str(path), side_by_side(image, truth, predicted, palette))

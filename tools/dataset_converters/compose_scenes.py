@@ -13,6 +13,7 @@ Layout below OUT, each a normal root for the data set class of that name:
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ from mmseg.utils import ade_classes
 from numpy.random import Generator
 from pycocotools import mask as coco_mask
 
-from spm_mm.engine import UserError, run_tool
+from spm_mm.engine import run_tool
+from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
 ADE20K = [name.strip() for name in ade_classes()]
 SURFACES = (('wall', 'floor'), ('sky', 'grass'))
 HUES = {'wall': 20, 'floor': 12, 'sky': 108, 'grass': 55}  # OpenCV's, 0 to 179
+LAYOUTS = ('ade', 'coco', 'imagenet')
 MIN_VISIBLE = 20  # pixels; an object that is hidden more than that is not annotated
 
 
@@ -281,7 +284,6 @@ def compose(
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system cannot."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:
@@ -336,6 +338,18 @@ def write_split(
     )
 
 
+def make_room(out: Path, overwrite: bool) -> None:
+    """Remove scenes of an earlier call, if that is wanted, and nothing else."""
+    taken = [out / layout for layout in LAYOUTS if (out / layout).exists()]
+    if taken and not overwrite:
+        raise UserError(f'{taken[0]} exists already: --overwrite replaces composed scenes')
+    for path in (path for folder in taken for path in folder.rglob('*')):
+        if path.is_file() and not path.name.startswith(('scene_', 'instances_')):
+            raise UserError(f'--overwrite: {path} is no composed scene, nothing was removed')
+    for folder in taken:
+        shutil.rmtree(folder)
+
+
 def compose_dataset(
     out: Path,
     train: int,
@@ -344,11 +358,12 @@ def compose_dataset(
     objects: tuple[int, int] = (2, 6),
     seed: int = 0,
     cutouts: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the data set; the arguments are the tool's.
 
     Raises:
-        UserError: If an argument is out of range, or the cut-outs cannot be used.
+        UserError: If an argument is out of range, the cut-outs cannot be used, or ``out`` is in use.
     """
     if min(train, val) < 1:
         raise UserError(f'--train and --val must be at least 1, got {train} and {val}')
@@ -356,8 +371,11 @@ def compose_dataset(
         raise UserError(f'--size must be at least 32 32, got {size[0]} {size[1]}')
     if not 1 <= objects[0] <= objects[1]:
         raise UserError(f'--objects must be 1 <= MIN <= MAX, got {objects[0]} {objects[1]}')
+    if seed < 0:
+        raise UserError(f'--seed must not be negative, got {seed}')
     pieces = read_cutouts(cutouts) if cutouts else None
     categories = sorted({piece.label for piece in pieces} if pieces else OBJECTS)
+    make_room(out, overwrite)
     for number, (split, count) in enumerate((('train', train), ('val', val))):
         write_split(
             out,
@@ -384,6 +402,9 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--cutouts', type=Path, metavar='DIR', help='use RGBA pictures DIR/CLASS/*.png as objects'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help=f'replace OUT/{{{",".join(LAYOUTS)}}}'
     )
     args = parser.parse_args()
     compose_dataset(**vars(args))

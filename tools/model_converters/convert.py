@@ -7,7 +7,8 @@ import torch
 
 from spm_mm.compat import load_weights
 from spm_mm.converters import converters, get_converter
-from spm_mm.engine import UserError, run_tool
+from spm_mm.engine import run_tool
+from spm_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:

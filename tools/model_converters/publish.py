@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from spm_mm.compat import allow_training_checkpoints, load_checkpoint
-from spm_mm.engine import UserError, run_tool
+from spm_mm.engine import run_tool
+from spm_mm.errors import UserError
 
 PLAIN = (str, int, float, bool, type(None))
 META = (

@@ -21,3 +21,4 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
 )
 randomness = dict(seed=0)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

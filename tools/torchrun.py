@@ -1,0 +1,24 @@
+"""torchrun, but a failure ends with one line and the status of the process that failed first."""
+
+import sys
+
+from torch.distributed import DistNetworkError
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+
+if __name__ == '__main__':
+    # A process that a signal ended has the status that shells give it, 128 and the signal's number.
+    try:
+        main()
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        code = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        if code != 2:  # else the process has said it already
+            print(f'error: process {rank} ended with status {code}, see above', file=sys.stderr)
+        sys.exit(code)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+    except DistNetworkError as error:
+        print(f'error: {error}; another PORT or MASTER_ADDR may help', file=sys.stderr)
+        sys.exit(2)
