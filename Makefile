@@ -1,6 +1,8 @@
 # Each target does all of its own set-up: `make demo` or `make test` in a fresh clone is enough.
 SHELL := bash
-PYTHON := .venv/bin/python
+STACK ?= openmmlab
+PYTHON := .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))/bin/python
+export STACK
 
 .PHONY: help setup demo test lint clean
 
@@ -8,7 +10,8 @@ help:
 	@echo "make demo   compose scenes, train Semantic FPN on PVT-Tiny with SPM, evaluate, draw"
 	@echo "make test   run the tests"
 	@echo "make lint   check style and formatting"
-	@echo "make setup  the environment alone, in .venv"
+	@echo "make setup  the environment alone"
+	@echo "STACK=onedl with any of them: the maintained forks of the hosts, in .venv-onedl"
 
 setup:
 	@tools/setup.sh
@@ -24,4 +27,4 @@ lint: setup
 	@$(PYTHON) -m ruff format --check .
 
 clean:
-	rm -rf .venv work_dirs build dist *.egg-info
+	rm -rf .venv .venv-onedl work_dirs build dist *.egg-info

@@ -6,5 +6,5 @@ if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT GPUS [ARGUMENTS OF test.py]" >&2
     exit 2
 fi
-source "$(dirname "${BASH_SOURCE[0]}")/dist_launch.sh"
-launch "$3" "$TOOLS/test.py" "$1" "$2" "${@:4}"
+source "$(dirname "${BASH_SOURCE[0]}")/launchers.sh"
+launch_torchrun "$3" "$TOOLS/test.py" "$1" "$2" "${@:4}"

@@ -6,5 +6,5 @@ if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG GPUS [ARGUMENTS OF train.py]" >&2
     exit 2
 fi
-source "$(dirname "${BASH_SOURCE[0]}")/dist_launch.sh"
-launch "$2" "$TOOLS/train.py" "$1" "${@:3}"
+source "$(dirname "${BASH_SOURCE[0]}")/launchers.sh"
+launch_torchrun "$2" "$TOOLS/train.py" "$1" "${@:3}"

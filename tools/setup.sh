@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Make the environment in .venv: pinned packages, and mmcv with its compiled operators built beside the
-# torch that will run them. Does nothing where that is done already.
+# Make an environment: pinned packages, and mmcv with its compiled operators built beside the torch that
+# will run them. Does nothing where that is done already.
 #
+# STACK chooses the distribution of the hosts: openmmlab (default, in .venv) or onedl (in .venv-onedl).
 # SPM_MM_CACHE (default ~/.cache/spm_mm) keeps the built mmcv for the next checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-PINS=requirements/openmmlab.txt
-MMCV=2.1.0
+STACK=${STACK:-openmmlab}
 UV=0.13.9
-VENV=.venv
-STAMP=$VENV/spm_mm-ready
+PINS=requirements/$STACK.txt
 CACHE=${SPM_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spm_mm}
 
 say() { echo "--- $*"; }
@@ -18,6 +17,12 @@ fail() {
     echo "error: $*" >&2
     exit 1
 }
+case $STACK in
+openmmlab) VENV=.venv MMCV=mmcv==2.1.0 ;;
+onedl) VENV=.venv-onedl MMCV=onedl-mmcv==2.3.6 ;;
+*) fail "STACK must be openmmlab or onedl, got $STACK" ;;
+esac
+STAMP=$VENV/spm_mm-ready
 
 wanted=$(cat "$PINS" setup.py tools/setup.sh | cksum; pwd)
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ]; then
@@ -58,7 +63,7 @@ if torch.cuda.is_available():
 print(f'torch{torch.__version__}-{device}-cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}')
 PY
 )
-wheels=$CACHE/mmcv-$MMCV-$key
+wheels=$CACHE/${MMCV/==/-}-$key
 if ! compgen -G "$wheels/*.whl" >/dev/null; then
     command -v c++ >/dev/null || fail "a C++ compiler is needed to build mmcv, and there is no c++"
     $PYTHON -c 'import sysconfig, pathlib, sys; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
@@ -67,12 +72,12 @@ if ! compgen -G "$wheels/*.whl" >/dev/null; then
         $PYTHON -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not CUDA_HOME)' 2>/dev/null ||
             fail "there is a GPU but no CUDA toolkit: install that of torch ($key) and set CUDA_HOME, or hide the GPU by CUDA_VISIBLE_DEVICES=-1"
     fi
-    say "building mmcv $MMCV for $key: about 10 minutes on 2 cores, kept in $wheels"
+    say "building $MMCV for $key: about 10 minutes on 2 cores, kept in $wheels"
     mkdir -p "$CACHE"
     building=$(mktemp -d "$CACHE/building.XXXXXX")
     trap 'rm -rf "$building"' EXIT
     MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} $PYTHON -m pip wheel --quiet --no-build-isolation \
-        --no-deps --no-binary mmcv --no-cache-dir --wheel-dir "$building" "mmcv==$MMCV" >"$CACHE/build.log" 2>&1 ||
+        --no-deps --no-binary "${MMCV%%==*}" --no-cache-dir --wheel-dir "$building" "$MMCV" >"$CACHE/build.log" 2>&1 ||
         fail "mmcv did not build; the end of $CACHE/build.log: $(tail -n 5 "$CACHE/build.log")"
     # The finished wheel appears under its name at once: a build that was cut off leaves nothing.
     rm -rf "$wheels"

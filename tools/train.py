@@ -5,7 +5,14 @@ import argparse
 import torch
 from mmengine.config import Config
 
-from spm_mm.engine import add_arguments, build_runner, load_from, read_config, run_tool
+from spm_mm.engine import (
+    add_arguments,
+    build_runner,
+    latest_checkpoint,
+    load_from,
+    read_config,
+    run_tool,
+)
 from spm_mm.errors import UserError
 
 
@@ -49,7 +56,10 @@ def merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        load_from(cfg, None if args.resume == 'auto' else args.resume)
+        checkpoint = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if checkpoint is not None:
+            load_from(cfg, checkpoint)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.IterationSeedHook')]
 
 
 def main() -> None:

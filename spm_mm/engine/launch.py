@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +11,19 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import is_distributed
+from mmengine.dist import get_world_size, is_distributed
 from mmengine.runner import Runner
 
 from spm_mm.compat import allow_training_checkpoints, load_checkpoint
+from spm_mm.engine.atomic_files import write_files_whole
+from spm_mm.engine.liveness import lost_processes
 from spm_mm.errors import UserError
 
 __all__ = [
     'add_arguments',
     'add_config',
     'build_runner',
+    'latest_checkpoint',
     'load_config',
     'load_from',
     'read_config',
@@ -33,7 +38,8 @@ DOWNLOADED = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2.
 
-    Of several processes on a machine the first one speaks.
+    Of several processes on a machine the first one speaks. Where others are gone, their ranks are named
+    and the status is 1.
     """
     try:
         main()
@@ -44,6 +50,14 @@ def run_tool(main: Callable[[], None]) -> None:
         if os.environ.get('LOCAL_RANK', '0') == '0':
             print(f'error: {message}', file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        lost = lost_processes(error)
+        if not lost:
+            raise
+        sys.exit(
+            f'error: process {", ".join(map(str, lost))} of {get_world_size()} is gone, so this one'
+            f' stops ({str(error).splitlines()[0]}); --resume continues from the last checkpoint'
+        )
     finally:
         if is_distributed():
             # Else gloo's threads may outlive the interpreter, which then aborts.
@@ -107,7 +121,8 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: If there is no such file, or an override does not fit it.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    local_rank = os.environ.get('SLURM_LOCALID') if args.launcher == 'slurm' else None
+    os.environ.setdefault('LOCAL_RANK', local_rank or str(args.local_rank))
     cfg = load_config(args)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -116,21 +131,41 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def load_from(cfg: Config, checkpoint: str | None) -> None:
+def load_from(cfg: Config, checkpoint: str) -> None:
     """Let the Runner load a checkpoint, and refuse one of another model.
 
     Args:
         cfg: Config of any of the three hosts; it is changed.
-        checkpoint: The file; None leaves the choice to mmengine, the latest of the work dir.
+        checkpoint: The file.
 
     Raises:
         UserError: If there is no such file, or the safe loader does not read it.
     """
     allow_training_checkpoints()
-    if checkpoint is not None:
-        load_checkpoint(checkpoint)  # mmengine would read it late, and say what is wrong badly
+    load_checkpoint(checkpoint)  # mmengine would read it late, and say what is wrong badly
     cfg.load_from = checkpoint
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """The newest whole checkpoint ``iter_N.pth`` or ``epoch_N.pth`` of a work dir, None without one.
+
+    A file that cannot be read, as a killed run of another program may leave, is passed over with a
+    warning.
+    """
+    found = {}
+    for path in Path(work_dir).glob('*.pth'):
+        if match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem):
+            found[int(match[1])] = path
+    allow_training_checkpoints()
+    for _, path in sorted(found.items(), reverse=True):
+        try:
+            load_checkpoint(path)
+        except UserError as error:
+            print(f'warning: {error}; an older one is taken', file=sys.stderr)
+        else:
+            return str(path)
+    return None
 
 
 def build_runner(cfg: Config, loaders: list[str]) -> Runner:
@@ -151,6 +186,7 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
             # MMPretrain's own tool sets this; its models take batches that are stacked already.
             cfg[name].setdefault('collate_fn', dict(type='default_collate'))
     allow_training_checkpoints()
+    write_files_whole()
     if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UserError(
             "--launcher 'pytorch' is for torchrun: use tools/dist_train.sh or dist_test.sh"
@@ -163,8 +199,12 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
 
 def _start_cpu_processes(cfg: Config) -> None:
     """Start a gloo process group here: mmengine's launcher would ask for a GPU."""
-    if cfg.launcher != 'pytorch':
-        raise UserError(f"without a GPU --launcher must be 'pytorch', got {cfg.launcher!r}")
+    if cfg.launcher == 'slurm':
+        _read_slurm()
+    elif cfg.launcher != 'pytorch':
+        raise UserError(
+            f"without a GPU --launcher must be 'pytorch' or 'slurm', got {cfg.launcher!r}"
+        )
     if not is_distributed():
         torch.distributed.init_process_group('gloo')
     options = dict(
@@ -172,6 +212,24 @@ def _start_cpu_processes(cfg: Config) -> None:
     )
     options.update(cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg = {**options, 'type': 'spm_mm.CPUDistributedDataParallel'}
+
+
+def _read_slurm() -> None:
+    """Turn what srun tells a task into what torch wants to know; see mmengine's ``init_dist``."""
+    try:
+        nodes = os.environ['SLURM_NODELIST']
+        names = dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID')
+        os.environ.update({name: os.environ[given] for name, given in names.items()})
+    except KeyError as error:
+        raise UserError(
+            f"--launcher 'slurm' is for tasks of srun, and {error} is not set: use"
+            ' tools/slurm_train.sh or slurm_test.sh'
+        ) from error
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        call = ['scontrol', 'show', 'hostnames', nodes]
+        hosts = subprocess.run(call, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def _check_data(cfg: Config, loader: str) -> None:

@@ -1,0 +1,219 @@
+"""Say in plain words what of this environment fits, what is missing, and how to mend it.
+
+Needs nothing but Python, and reads only. Ends with status 1 if something must be mended.
+"""
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+ORIGINALS = {
+    'mmengine': 'mmengine',
+    'mmcv': 'mmcv',
+    'mmdet': 'mmdet',
+    'mmseg': 'mmsegmentation',
+    'mmpretrain': 'mmpretrain',
+}
+FORKS = {
+    'mmengine': 'onedl-mmengine',
+    'mmcv': 'onedl-mmcv',
+    'mmdet': 'onedl-mmdetection',
+    'mmseg': 'onedl-mmsegmentation',
+    'mmpretrain': 'onedl-mmpretrain',
+}
+SETUP = 'run `make setup`, which makes an environment that fits'
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one subject; with a remedy it is a problem."""
+
+    subject: str
+    text: str
+    remedy: str | None = None
+
+
+def versions() -> dict[str, str]:
+    """Version of every installed distribution."""
+    return {d.metadata['Name'].lower(): d.version for d in metadata.distributions()}
+
+
+def import_error(module: str) -> str | None:
+    """What importing a module raises, in one line; None if it works."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return f'{type(error).__name__}: {lines[0] if lines else ""}'
+    return None
+
+
+def number(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparing: 2.10.0+cpu is (2, 10, 0)."""
+    parts = version.partition('+')[0].split('.')
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the installed driver runs; None without a driver."""
+    try:
+        driver = ctypes.CDLL('libcuda.so.1')
+    except OSError:
+        return None
+    value = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(value)):
+        return None
+    return value.value // 1000, value.value % 1000 // 10
+
+
+def check_torch(found: dict[str, str]) -> Iterator[Finding]:
+    error = import_error('torch')
+    if 'torch' not in found and error:
+        yield Finding('torch', 'is not installed', f'pip install torch torchvision, or {SETUP}')
+        return
+    version = found.get('torch', 'of unknown version')
+    if error:
+        yield Finding(
+            'torch', f'{version} cannot be imported: {error}', f'reinstall it, or {SETUP}'
+        )
+        return
+    if number(version) < (2, 6):
+        yield Finding('torch', f'{version} is too old', "pip install 'torch>=2.6'")
+    else:
+        yield Finding('torch', version)
+    yield from check_torchvision(found)
+    yield from check_gpu(version)
+
+
+def check_torchvision(found: dict[str, str]) -> Iterator[Finding]:
+    if 'torchvision' not in found:
+        remedy = 'install it from where torch came from; MMPretrain needs it'
+        yield Finding('torchvision', 'is not installed', remedy)
+        return
+    version, torch = found['torchvision'], found.get('torch', '')
+    error = import_error('torchvision')
+    if torch.endswith('+cpu') and not version.endswith('+cpu'):
+        yield Finding(
+            'torchvision',
+            f'{version} is a CUDA build beside torch {torch} for the CPU'
+            + (f', and its import fails ({error})' if error else ''),
+            'install both from one index: pip install --force-reinstall torch torchvision, or both'
+            ' with --index-url https://download.pytorch.org/whl/cpu',
+        )
+    elif error:
+        remedy = 'install the release that belongs to this torch, from the same index'
+        yield Finding('torchvision', f'{version} cannot be imported: {error}', remedy)
+    else:
+        yield Finding('torchvision', version)
+
+
+def check_gpu(version: str) -> Iterator[Finding]:
+    import torch
+
+    built, driver = torch.version.cuda, driver_cuda()
+    if torch.cuda.is_available():
+        yield Finding('GPU', f'{torch.cuda.get_device_name()}, CUDA {built}')
+    elif driver is None:
+        yield Finding('GPU', 'there is no NVIDIA driver: everything runs on the CPU')
+    elif built is None:
+        remedy = 'install the CUDA build of torch and torchvision'
+        yield Finding('GPU', f'there is a driver, but torch {version} is for the CPU', remedy)
+    elif driver < tuple(map(int, built.split('.')[:2])):
+        yield Finding(
+            'GPU',
+            f'the driver runs CUDA up to {driver[0]}.{driver[1]}, torch {version} needs {built}',
+            'update the NVIDIA driver, or install torch for an older CUDA',
+        )
+    else:
+        yield Finding(
+            'GPU', f'there is a driver for CUDA {driver[0]}.{driver[1]}, but no GPU is seen'
+        )
+
+
+def check_distributions(found: dict[str, str]) -> Iterator[Finding]:
+    originals = [name for name in ORIGINALS.values() if name in found]
+    forks = [name for name in FORKS.values() if name in found]
+    if originals and forks:
+        yield Finding(
+            'hosts',
+            f'two distributions are mixed, which overwrite each other: {", ".join(originals)} beside'
+            f' {", ".join(forks)}',
+            f'pip uninstall {" ".join(originals + forks)}, then install one of the two, or {SETUP}',
+        )
+
+
+def check_hosts(found: dict[str, str]) -> Iterator[Finding]:
+    for module in ORIGINALS:
+        name = next((n for n in (ORIGINALS[module], FORKS[module]) if n in found), None)
+        if name is None:
+            needed = module in ('mmengine', 'mmcv')
+            remedy = f'pip install {ORIGINALS[module]}, or {SETUP}' if needed else None
+            text = 'is not installed' + ('' if needed else ', its configs cannot be used')
+            yield Finding(module, text, remedy)
+        elif error := import_error(module):
+            yield from explain(module, name, error, found)
+        else:
+            yield Finding(module, f'{found[name]} ({name})')
+    if found.keys() & {'mmcv', 'onedl-mmcv'} and (error := import_error('mmcv._ext')):
+        yield Finding(
+            'mmcv',
+            f'has no compiled operators ({error}), which MMDetection needs',
+            'build it beside this torch: MMCV_WITH_OPS=1 pip install --no-build-isolation'
+            f' --no-binary mmcv --force-reinstall --no-deps mmcv, or {SETUP}',
+        )
+
+
+def explain(module: str, name: str, error: str, found: dict[str, str]) -> Iterator[Finding]:
+    """Why a host cannot be imported, where that is a known case."""
+    mmcv = found.get('mmcv', '')
+    absent = [n for n in ('ftfy', 'regex') if n not in found] if module == 'mmseg' else []
+    if module in ('mmdet', 'mmseg') and name == ORIGINALS[module] and number(mmcv) >= (2, 2):
+        yield Finding(
+            module, f'{found[name]} refuses mmcv {mmcv}', 'pip install mmcv==2.1.0 (below 2.2.0)'
+        )
+    elif absent:
+        yield Finding(
+            module,
+            f'{found[name]} needs {" and ".join(absent)}, which it does not declare',
+            f'pip install {" ".join(absent)}',
+        )
+    else:
+        yield Finding(
+            module, f'{found[name]} cannot be imported: {error}', f'mend that, or {SETUP}'
+        )
+
+
+def check_setuptools(found: dict[str, str]) -> Iterator[Finding]:
+    if 'mmengine' in found and import_error('pkg_resources'):
+        version = found.get('setuptools', 'is not installed, it')
+        yield Finding(
+            'setuptools',
+            f'{version} has no pkg_resources, which building mmcv and inheriting from `mmdet::` configs'
+            ' need',
+            "pip install 'setuptools<81'",
+        )
+
+
+def main() -> None:
+    found = versions()
+    findings = [
+        Finding('Python', '.'.join(map(str, sys.version_info[:3]))),
+        *check_torch(found),
+        *check_distributions(found),
+        *check_hosts(found),
+        *check_setuptools(found),
+    ]
+    for finding in findings:
+        print(f'{"fits" if finding.remedy is None else "MEND"}  {finding.subject}: {finding.text}')
+        if finding.remedy:
+            print(f'      -> {finding.remedy}')
+    problems = sum(finding.remedy is not None for finding in findings)
+    print(f'{problems} to mend' if problems else 'everything fits')
+    sys.exit(problems > 0)
+
+
+if __name__ == '__main__':
+    main()
