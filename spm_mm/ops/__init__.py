@@ -1,6 +1,6 @@
 """Numeric kernels, each beside a short plain reference that the tests hold it equal to."""
 
-from spm_mm.ops.deform import deform_conv, deform_conv_reference, sampling_positions
+from spm_mm.ops.deform import deform_conv, deform_conv_reference, sample, sampling_positions
 from spm_mm.ops.guided_attention import (
     guided_attention,
     guided_attention_reference,
@@ -15,6 +15,7 @@ __all__ = [
     'guided_attention_reference',
     'relative_attention',
     'relative_attention_reference',
+    'sample',
     'sampling_positions',
     'window_attention',
 ]
