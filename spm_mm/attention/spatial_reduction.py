@@ -56,5 +56,9 @@ class SpatialReductionAttention(nn.Module):
             context = self.norm(conv_on_map(self.sr, x))
         q = self.q(x).view(b, -1, *head).transpose(1, 2)
         k, v = self.kv(context).view(b, -1, 2, *head).unbind(2)
-        out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
+        out = self.attend(q, k.transpose(1, 2), v.transpose(1, 2), *x.shape[1:-1])
         return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
+        """Attention of (B, G, N, D) queries, whose tokens are a map of the sides ``grid``."""
+        return F.scaled_dot_product_attention(q, k, v)

@@ -34,7 +34,8 @@ class HierarchicalBackbone(BaseModule):
         out_indices: Stages to put out, 0 to 3. Default: all for ``'featmap'``, else the last. Stages
             after the last of them are not built, so no parameter is left without a gradient.
         out_type: What leaves the backbone for each of ``out_indices``: ``'featmap'`` a map,
-            ``'avg_featmap'`` its normed mean over the positions, or what the family adds.
+            ``'avg_featmap'`` its normed mean over the positions, ``'cls_token'`` the normed class token
+            of the last stage (in families that have one), or what the family adds.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with the mergings
             between them.
         norm_eval: Keep batch norms in evaluation mode.
@@ -83,6 +84,11 @@ class HierarchicalBackbone(BaseModule):
             raise UserError(
                 f'out_indices must be rising stages from 0 to {total - 1}, got {list(out_indices)}'
             )
+        if out_type == 'cls_token' and list(out_indices) != [total - 1]:
+            raise UserError(
+                f"out_type='cls_token' puts out the last stage alone, got out_indices"
+                f'={list(out_indices)}: leave them out'
+            )
         if frozen_stages not in range(-1, total + 1):
             raise UserError(f'frozen_stages must be from -1 to {total}, got {frozen_stages}')
         if not 0 <= drop_path_rate < 1:
@@ -117,7 +123,7 @@ class HierarchicalBackbone(BaseModule):
                 f'arch of {cls.__name__} must be one of {names} or a dict with the keys {keys},'
                 f' got {arch!r}'
             )
-        lengths = {key: len(arch[key]) for key in keys}
+        lengths = {key: len(arch[key]) for key in keys if isinstance(arch[key], list | tuple)}
         if set(lengths.values()) != {4}:
             raise UserError(
                 f'the lists of arch must have one entry for each of 4 stages, got {lengths}'
@@ -187,6 +193,8 @@ class HierarchicalBackbone(BaseModule):
 
     def to_output(self, i: int, x: Tensor, rest: Any) -> Tensor:
         """What leaves the backbone after stage ``i``: its map ``x`` and the ``rest`` beside it."""
+        if self.out_type == 'cls_token':
+            return self.norms[i](rest)
         x = self.norms[i](x)
         if self.out_type == 'avg_featmap':
             return x.mean(dim=(1, 2))

@@ -21,7 +21,7 @@ ATTENTIONS = ('sr', 'full', None)
 
 
 class PVTBlock(nn.Module):
-    """Pre-norm block: attention (if ``attention`` is not None), then an MLP.
+    """Pre-norm block: attention (if there is one), then an MLP.
 
     Shape: map (B, H, W, C), or tokens (B, N, C) where the attention takes them, to the same shape.
     """
@@ -29,20 +29,16 @@ class PVTBlock(nn.Module):
     def __init__(
         self,
         channels: int,
-        num_heads: int,
+        attention: nn.Module | None,
         mlp_ratio: float,
-        sr_ratio: int,
-        attention: str | None,
-        qkv_bias: bool,
         drop_path: float,
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.attn = None
         if attention is not None:
-            self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-            ratio = sr_ratio if attention == 'sr' else 1
-            self.attn = SpatialReductionAttention(channels, num_heads, ratio, qkv_bias)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+            self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
         self.mlp = MLP(channels, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
@@ -53,17 +49,21 @@ class PVTBlock(nn.Module):
 
 
 class PVTStage(nn.Module):
-    """Position embedding, a class token if there is one, and the blocks.
+    """Position embedding (if ``grid_size`` is not None), a class token (if asked for), the blocks.
 
     Shape: map (B, H, W, C) to a map (B, H, W, C) and the class token (B, C) or None.
     """
 
     def __init__(
-        self, channels: int, grid_size: tuple[int, int], cls_token: bool, blocks: list[PVTBlock],
+        self,
+        channels: int,
+        grid_size: tuple[int, int] | None,
+        cls_token: bool,
+        blocks: list[PVTBlock],
         with_cp: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        self.position = PositionEmbedding(grid_size, channels)
+        self.position = PositionEmbedding(grid_size, channels) if grid_size else None
         self.cls_token = self.cls_position = None
         if cls_token:
             self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
@@ -75,7 +75,8 @@ class PVTStage(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         b, h, w, c = x.shape
-        x = x + self.position(h, w)
+        if self.position is not None:
+            x = x + self.position(h, w)
         if self.cls_token is None:
             return run_blocks(self.blocks, x, with_cp=self.with_cp), None
         cls_token = (self.cls_token + self.cls_position).expand(b, -1, -1)
@@ -137,16 +138,11 @@ class PVT(HierarchicalBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims, ratios = self.arch['embed_dims'], self.arch['sr_ratios']
+        dims = self.arch['embed_dims']
         if len(attention) != len(dims) or any(kind not in ATTENTIONS for kind in attention):
             raise UserError(
                 f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
                 f' got {list(attention)}'
-            )
-        if self.out_type == 'cls_token' and self.out_indices != (len(dims) - 1,):
-            raise UserError(
-                f"out_type='cls_token' puts out the last stage alone, got out_indices"
-                f'={list(self.out_indices)}: leave them out'
             )
         if img_size < self.min_size:
             raise UserError(f'img_size must be at least {self.min_size}, got {img_size}')
@@ -157,11 +153,13 @@ class PVT(HierarchicalBackbone):
         for i in range(self.num_stages):
             blocks = [
                 PVTBlock(
-                    dims[i], self.arch['num_heads'][i], self.arch['mlp_ratios'][i], ratios[i],
-                    attention[i], qkv_bias, rate,
+                    dims[i],
+                    attention[i] and self.build_attention(i, attention[i], qkv_bias),
+                    self.arch['mlp_ratios'][i],
+                    rate,
                 )
                 for rate in rates[i]
-            ]  # fmt: skip
+            ]
             side = img_size // (4 * 2**i)
             with_token = self.out_type == 'cls_token' and i in self.out_indices
             self.stages.append(PVTStage(dims[i], (side, side), with_token, blocks, self.with_cp))
@@ -173,7 +171,8 @@ class PVT(HierarchicalBackbone):
         )
         self.finish()
 
-    def to_output(self, i: int, x: Tensor, rest: Tensor | None) -> Tensor:
-        if self.out_type == 'cls_token':
-            return self.norms[i](rest)
-        return super().to_output(i, x, rest)
+    def build_attention(self, i: int, kind: str, qkv_bias: bool) -> SpatialReductionAttention:
+        sr_ratio = self.arch['sr_ratios'][i] if kind == 'sr' else 1
+        return SpatialReductionAttention(
+            self.arch['embed_dims'][i], self.arch['num_heads'][i], sr_ratio, qkv_bias
+        )

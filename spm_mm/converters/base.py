@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
@@ -49,6 +50,21 @@ class Classifier(nn.Module):
         return self.head['fc'](self.backbone(x)[-1])
 
 
+def run_classifier(
+    model: Classifier, dense: HierarchicalBackbone
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Logits of a classifier, and the maps of the dense form of its backbone with its weights."""
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        weights = model.backbone.state_dict()
+        dense.split_unused(weights)
+        dense.load_state_dict(weights)
+        maps = dense.to(x).train(model.training)(x)
+        return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
+
+    return run
+
+
 @dataclass(frozen=True)
 class Twin:
     """Our counterpart of an official model, to be compared with it."""
@@ -88,7 +104,10 @@ class Converter(abc.ABC):
         return {name: tensor}
 
     def dropped(self, key: str) -> str | None:
-        """Why an official tensor has no counterpart; None if it has one."""
+        """Why an official tensor has no counterpart; None if it has one.
+
+        Also asked with our name of a part of a tensor that was split, where the model lacks it.
+        """
         return None
 
     @abc.abstractmethod
@@ -126,6 +145,10 @@ class Converter(abc.ABC):
                 continue
             name = self.rename(key)
             tensors = {} if name is None else self.reshape(name, tensor)
+            for new in [new for new in tensors if new not in own]:
+                if reason := self.dropped(new):
+                    dropped[f'{key} -> {new}'] = reason
+                    del tensors[new]
             if not tensors or any(
                 new not in own or own[new].shape != value.shape for new, value in tensors.items()
             ):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
-from spm_mm.converters.base import Classifier, Converter, Twin
+from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
 from spm_mm.errors import UserError
 from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
 
@@ -120,15 +120,7 @@ class PVTConverter(Converter):
         model = self.model_for(state_dict)
         size = 4 * model.backbone.stages[0].position.table.shape[1]
         dense = PVT(model.backbone.arch, merging=_merging(state_dict), img_size=size)
-
-        def run(x: Tensor) -> dict[str, Tensor]:
-            weights = model.backbone.state_dict()
-            dense.split_unused(weights)
-            dense.load_state_dict(weights)
-            maps = dense.to(x).train(model.training)(x)
-            return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
-
-        return Twin(model, run)
+        return Twin(model, run_classifier(model, dense))
 
 
 def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:

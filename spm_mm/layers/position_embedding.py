@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 
 class PositionEmbedding(nn.Module):
-    """A learned table of positions, resized bilinearly to the map at hand.
+    """A learned table of positions, resized to the map at hand.
 
     It is resized whenever its grid differs from the map's, never flattened into another grid of the
     same number of cells. A checkpoint whose table has another grid is resized on loading.
@@ -12,34 +12,36 @@ class PositionEmbedding(nn.Module):
     Args:
         grid_size: Rows and columns of the table.
         channels: Width of a position.
+        mode: How it is resized, ``'bilinear'`` or ``'bicubic'``.
 
     Shape: ``forward(height, width)`` gives (1, height, width, C).
     """
 
     resizable_keys = ('table',)
 
-    def __init__(self, grid_size: tuple[int, int], channels: int) -> None:
+    def __init__(self, grid_size: tuple[int, int], channels: int, mode: str = 'bilinear') -> None:
         super().__init__()
+        self.mode = mode
         self.table = nn.Parameter(torch.empty(1, *grid_size, channels))
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, height: int, width: int) -> Tensor:
-        return resize_table(self.table, height, width)
+        return resize_table(self.table, height, width, self.mode)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         key, (height, width) = f'{prefix}table', self.table.shape[1:3]
         loaded = state_dict.get(key)
         if loaded is not None and loaded.ndim == 4:
             # Not in place: the caller's dict stays as it was read.
-            state_dict = {**state_dict, key: resize_table(loaded, height, width)}
+            state_dict = {**state_dict, key: resize_table(loaded, height, width, self.mode)}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def resize_table(table: Tensor, height: int, width: int) -> Tensor:
-    """Resize (1, H, W, C) to (1, height, width, C) bilinearly with ``align_corners=False``."""
+def resize_table(table: Tensor, height: int, width: int, mode: str = 'bilinear') -> Tensor:
+    """Resize (1, H, W, C) to (1, height, width, C) with ``align_corners=False``."""
     if table.shape[1:3] == (height, width):
         return table
     resized = F.interpolate(
-        table.permute(0, 3, 1, 2), size=(height, width), mode='bilinear', align_corners=False
+        table.permute(0, 3, 1, 2), size=(height, width), mode=mode, align_corners=False
     )
     return resized.permute(0, 2, 3, 1)

@@ -1,4 +1,5 @@
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spm_mm.layers.channels_last import conv_on_map
 
@@ -9,15 +10,24 @@ class PatchStem(nn.Module):
     Args:
         in_channels: Channels of the image.
         out_channels: Width of the first stage.
-        patch_size: Side of a patch in pixels. Rows and columns that do not fill one are left out.
+        patch_size: Side of a patch in pixels.
+        rounds_up: Whether rows and columns that do not fill a patch are filled up with zeros on the
+            bottom and right, or else left out.
 
-    Shape: image (B, C_in, H, W) to map (B, floor(H / patch_size), floor(W / patch_size), C_out).
+    Shape: image (B, C_in, H, W) to map (B, H / patch_size, W / patch_size, C_out), both rounded as
+    ``rounds_up`` says.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, patch_size: int = 4) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, patch_size: int = 4, rounds_up: bool = False
+    ) -> None:
         super().__init__()
+        self.rounds_up = rounds_up
         self.conv = nn.Conv2d(in_channels, out_channels, patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.rounds_up:
+            bottom, right = (-side % self.conv.stride[0] for side in x.shape[2:])
+            x = F.pad(x, (0, right, 0, bottom))
         return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))

@@ -7,6 +7,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from spm_mm import testing
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for p in (ROOT / 'configs').glob('*/*.py'))
 # A closed list, so that a name parses in one way only.
@@ -67,7 +69,7 @@ def test_inheritance_is_relative_and_types_are_scoped(path: Path) -> None:
         text = file.read_text()
         assert '::' not in text
         assert 'custom_imports' not in text
-    ours = {'PVT', 'ConvMerging', 'StepwiseMerging'}
+    ours = {*testing.backbones(), *testing.mergings()}
     for kind in re.findall(r"type='([\w.]+)'", path.read_text()):
         assert kind not in ours, f'{kind} needs the scope spm_mm.'
 
