@@ -53,7 +53,8 @@ def build_tiny(backbone: str, merging: str | None = None, **options: Any) -> Hie
 
 def expected_sizes(model: HierarchicalBackbone, height: int, width: int) -> list[tuple[int, int]]:
     """Sizes of the maps of all stages, from what stem and mergings declare."""
-    sizes = [(height // 4, width // 4)]
+    pixels = 3 if model.stem.rounds_up else 0
+    sizes = [((height + pixels) // 4, (width + pixels) // 4)]
     for merging in model.mergings:
         up = int(merging.rounds_up)
         sizes.append(tuple((side + up) // 2 for side in sizes[-1]))

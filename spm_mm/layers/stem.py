@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from spm_mm.layers.channels_last import conv_on_map
@@ -14,6 +16,9 @@ class PatchStem(nn.Module):
     Shape: image (B, C_in, H, W) to map (B, floor(H / patch_size), floor(W / patch_size), C_out).
     """
 
+    rounds_up: ClassVar[bool] = False
+    """Whether a side of n pixels becomes ceil(n / 4) cells, or else floor(n / 4)."""
+
     def __init__(self, in_channels: int, out_channels: int, patch_size: int = 4) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, patch_size, stride=patch_size)
@@ -21,3 +26,27 @@ class PatchStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))
+
+
+class DoubleConvStem(nn.Module):
+    """Two 3x3 convolutions of stride 2, one directly after the other, and a LayerNorm (PaCa-ViT).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the first stage, even; half of it lies between the convolutions.
+        norm_eps: The LayerNorm's epsilon.
+
+    Shape: image (B, C_in, H, W) to map (B, ceil(H / 4), ceil(W / 4), C_out).
+    """
+
+    rounds_up: ClassVar[bool] = True
+
+    def __init__(self, in_channels: int, out_channels: int, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.conv1 = nn.Conv2d(in_channels, half, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(half, out_channels, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(out_channels, eps=norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(conv_on_map(lambda t: self.conv2(self.conv1(t)), x.permute(0, 2, 3, 1)))
