@@ -187,8 +187,16 @@ def test_cost_is_linear_in_the_number_of_tokens(arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('arch', ['tiny', 'tiny-ec'])
-@pytest.mark.parametrize('size', [(33, 47), (800, 1333), (1333, 800)], ids=str)
+@pytest.mark.parametrize(
+    ('arch', 'size'),
+    [
+        ('tiny', (33, 47)),
+        ('tiny', (800, 1333)),
+        ('tiny-ec', (33, 47)),
+        ('tiny-ec', (1333, 800)),
+    ],
+    ids=str,
+)
 def test_any_size_forward_and_backward(arch: str, size: tuple[int, int]) -> None:
     model = PaCaViT(arch)
     total(model(torch.randn(2 if min(size) < 64 else 1, 3, *size))).backward()
