@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spm_mm.visualization.clusters import (
+from spm_mm.visualization import (
     Verdict,
     atlas,
     heat_maps,

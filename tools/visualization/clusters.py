@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'wrote {args.out}')
     rows = []
     if cfg.default_scope == 'mmpretrain':
-        values = torch.from_numpy(picture).permute(2, 0, 1).float()
+        values = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()
         rows = classifier_panels(model, values, heat, args.threshold, args.top, name)
     elif hasattr(getattr(model, 'decode_head', None), 'forward_with_clusters'):
         rows = segmentor_panels(model, image, shown, args.top, name)
