@@ -111,12 +111,15 @@ def top_clusters(verdicts: list[Verdict], kept: bool, number: int = 3) -> list[V
     return sorted(group, key=lambda verdict: -verdict.probability)[:number]
 
 
-def atlas(picture: np.ndarray, heat: Tensor, columns: int = 10, side: int = 96) -> np.ndarray:
+def atlas(
+    picture: np.ndarray, heat: Tensor, caption: str, columns: int = 10, side: int = 128
+) -> np.ndarray:
     """All heat maps over the picture in one picture, numbered row by row from 0.
 
     Args:
         picture: RGB picture (H, W, 3), uint8.
         heat: Heat maps (M, H, W), 0 to 1.
+        caption: One line above them.
         columns: Tiles in a row.
         side: Width of a tile in pixels; its height keeps the picture's aspect.
 
@@ -138,4 +141,6 @@ def atlas(picture: np.ndarray, heat: Tensor, columns: int = 10, side: int = 96) 
     blank = np.full_like(tiles[0], 255)
     tiles += [blank] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    return np.vstack(rows)
+    head = np.full((24, rows[0].shape[1], 3), 255, np.uint8)
+    cv2.putText(head, caption, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack((head, *rows))

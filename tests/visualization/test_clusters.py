@@ -73,8 +73,10 @@ def test_atlas_has_a_tile_for_every_cluster() -> None:
     picture = np.zeros((40, 80, 3), np.uint8)
     heat = torch.zeros(13, 40, 80)
     heat[12] = 1.0
-    tiles = atlas(picture, heat, columns=5, side=30)
-    assert tiles.shape == (3 * 17, 5 * 32, 3)
+    drawn = atlas(picture, heat, 'caption', columns=5, side=30)
+    assert drawn.shape == (24 + 3 * 17, 5 * 32, 3)
+    assert (drawn[:24] < 128).any()
+    tiles = drawn[24:]
     hot, cold = tiles[2 * 17 + 8, 2 * 32 + 24], tiles[8, 24]
     assert hot.astype(int).sum() > cold.astype(int).sum() + 100
     assert (tiles[2 * 17 :, 3 * 32 :] == 255).all()

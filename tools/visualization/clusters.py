@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -125,7 +127,7 @@ def classifier_panels(
 
 
 def segmentor_panels(
-    model: nn.Module, image: Tensor, shown: Panel, number: int, name: Callable[[int], str]
+    model: nn.Module, image: Tensor, picture: np.ndarray, number: int, name: Callable[[int], str]
 ) -> list[list[Panel]]:
     """The prediction, and the clusters of its largest classes."""
     size = tuple(image.shape[2:])
@@ -134,12 +136,12 @@ def segmentor_panels(
     labels = logits.argmax(dim=1)[0]
     heat = heat_maps(assign(clusters.permute(0, 2, 3, 1))[0], tuple(clusters.shape[2:]), size)
     areas = torch.bincount(labels.flatten(), minlength=len(heat))
-    row = [shown, Panel(labels.numpy(), 'prediction')]
+    row = [Panel(picture, 'picture'), Panel(labels.numpy(), 'prediction')]
     for label in areas.argsort(descending=True)[:number].tolist():
         if areas[label]:
             share = float(areas[label] / labels.numel())
             caption = f'cluster of {name(label)}\n{share:.0%} of the prediction'
-            row.append(Panel(shown.picture, caption, heat[label].numpy()))
+            row.append(Panel(picture, caption, heat[label].numpy()))
             print(caption.replace('\n', ': '))
     return [row]
 
@@ -166,16 +168,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     assignment, grid = recorded_clusters(model.backbone, image, args.stage, args.block)
     heat = heat_maps(assignment, grid, size)
     name = class_names(args.checkpoint)
-    shown = Panel(picture, 'picture')
-    panels = [[shown, Panel(atlas(picture, heat), f'{len(heat)} clusters of stage {args.stage}')]]
-    save_panels(args.out, panels, f'{title}, stage {args.stage}, {grid[0]} x {grid[1]} cells')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    caption = f'{title}, {len(heat)} clusters of stage {args.stage}, {grid[0]} x {grid[1]} cells'
+    cv2.imwrite(str(args.out), atlas(picture, heat, caption)[..., ::-1])
     print(f'wrote {args.out}')
     rows = []
     if cfg.default_scope == 'mmpretrain':
         values = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()
         rows = classifier_panels(model, values, heat, args.threshold, args.top, name)
     elif hasattr(getattr(model, 'decode_head', None), 'forward_with_clusters'):
-        rows = segmentor_panels(model, image, shown, args.top, name)
+        rows = segmentor_panels(model, image, picture, args.top, name)
     if rows:
         path: Path = args.out.with_stem(f'{args.out.stem}_top')
         save_panels(path, rows, title)
