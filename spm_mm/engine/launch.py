@@ -39,8 +39,10 @@ def run_tool(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.stdout.flush()
+        # A data loader's worker hands on the traceback, too; the sentence is at its end.
+        message = str(error).rpartition(f'{UserError.__name__}: ')[2].strip()
         if os.environ.get('LOCAL_RANK', '0') == '0':
-            print(f'error: {error}', file=sys.stderr)
+            print(f'error: {message}', file=sys.stderr)
         sys.exit(2)
     finally:
         if is_distributed():
@@ -155,6 +157,7 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
         )
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(cfg)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.DataGuardHook')]
     return Runner.from_cfg(cfg)
 
 
