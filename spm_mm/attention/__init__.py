@@ -1,6 +1,15 @@
 """Attention mechanisms, one a file. They read tokens (B, N, C) of a map with a known grid."""
 
+from spm_mm.attention.clustering_teacher import ConvMixerTeacher
+from spm_mm.attention.patch_to_cluster import CLUSTERINGS, PatchToClusterAttention, assign
 from spm_mm.attention.relative_position import RelativePositionAttention
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 
-__all__ = ['RelativePositionAttention', 'SpatialReductionAttention']
+__all__ = [
+    'CLUSTERINGS',
+    'ConvMixerTeacher',
+    'PatchToClusterAttention',
+    'RelativePositionAttention',
+    'SpatialReductionAttention',
+    'assign',
+]

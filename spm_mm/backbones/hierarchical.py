@@ -23,9 +23,9 @@ class HierarchicalBackbone(BaseModule):
     """Base of all backbones: four stages at strides 4, 8, 16 and 32, any merging between them.
 
     A family names its architectures in :attr:`arch_settings`, calls ``super().__init__``, then sets
-    ``stem`` (image to map), ``mergings`` (:meth:`build_mergings`), ``stages`` (map to map and what
-    the stage leaves behind beside it, or None) and ``norms``, one entry for each of
-    :attr:`num_stages`, and ends with :meth:`finish`.
+    ``stem`` (image to map), ``mergings`` (:meth:`build_mergings`), ``stages`` (a map, and what
+    :meth:`guide_stages` adds to it, to a map and what the stage leaves behind beside it, or None)
+    and ``norms``, one entry for each of :attr:`num_stages`, and ends with :meth:`finish`.
 
     Args:
         arch: Name in :attr:`arch_settings`, or a dict with the same keys.
@@ -182,14 +182,19 @@ class HierarchicalBackbone(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         self._check_image(x)
         x = self.stem(x)
+        guides = self.guide_stages(x)
         outs = []
         for i in range(self.num_stages):
             if i:
                 x = self.mergings[i - 1](x)
-            x, rest = self.stages[i](x)
+            x, rest = self.stages[i](x, *guides[i])
             if i in self.out_indices:
                 outs.append(self.to_output(i, x, rest))
         return tuple(outs)
+
+    def guide_stages(self, x: Tensor) -> Sequence[tuple]:
+        """What each stage reads beside its own map, made of the stem's map ``x``: here nothing."""
+        return [()] * self.num_stages
 
     def to_output(self, i: int, x: Tensor, rest: Any) -> Tensor:
         """What leaves the backbone after stage ``i``: its map ``x`` and the ``rest`` beside it."""
@@ -241,7 +246,8 @@ class HierarchicalBackbone(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Layer of a parameter, for layer-wise decay: 0 the stem, then one for each block, then norms.
 
-        A merging and what else stands before the blocks of a stage belong to its first block.
+        A merging and what else stands before the blocks of a stage belong to its first block, a
+        stage's own ``norm`` behind them to its last.
 
         Args:
             param_name: Name in the whole model.
@@ -260,11 +266,18 @@ class HierarchicalBackbone(BaseModule):
             return num_layers - 1, num_layers
         index, _, rest = rest.partition('.')
         stage = int(index) + (part == 'mergings')
-        block = int(rest.split('.')[1]) if rest.startswith('blocks.') else 0
+        block = 0
+        if rest.startswith('blocks.'):
+            block = int(rest.split('.')[1])
+        elif rest.startswith('norm.'):
+            block = self.depths[stage] - 1
         return 1 + sum(self.depths[:stage]) + block, num_layers
 
     # Weights
 
+    reset_layers: ClassVar[tuple[str, ...]] = ()
+    """Names of layers whose size a task may choose anew: where a checkpoint holds another size, they
+    keep their own initial weights."""
     unused_keys: ClassVar[tuple[str, ...]] = ()
     """Beginnings of keys that a checkpoint may hold and a dense form of the model does not use."""
 
@@ -273,7 +286,8 @@ class HierarchicalBackbone(BaseModule):
 
         Raises:
             ValueError: If the checkpoint belongs to another model. It may lack mergings, which is how
-            SPM starts from plain weights, and what only a classifier has.
+            SPM starts from plain weights, and what only a classifier has; layers of
+            :attr:`reset_layers` may have another size, the log then names them.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else (self.init_cfg or [])
         pretrained = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
@@ -300,9 +314,12 @@ class HierarchicalBackbone(BaseModule):
                 f' first keys are {list(state_dict)[:3]}'
             )
         dropped = self.split_unused(own)
+        reset = self.split_reset(own)
         missing = check_state_dict(self, own, checkpoint_path)
         foreign = [
-            k for k in missing if not k.startswith(('mergings.', 'norms.', *self.unused_keys))
+            k
+            for k in missing
+            if k not in reset and not k.startswith(('mergings.', 'norms.', *self.unused_keys))
         ]
         if foreign:
             raise UserError(
@@ -314,7 +331,12 @@ class HierarchicalBackbone(BaseModule):
         print_log(f'{type(self).__name__}: loaded {checkpoint_path}', 'current')
         for what, keys, level in (
             ('not used on purpose', dropped, logging.INFO),
-            ('not in the checkpoint, so new', missing, logging.WARNING),
+            ('of another size in the checkpoint, so new', reset, logging.WARNING),
+            (
+                'not in the checkpoint, so new',
+                [k for k in missing if k not in reset],
+                logging.WARNING,
+            ),
         ):
             if keys:
                 print_log(f'{type(self).__name__}: {what}: {", ".join(keys)}', 'current', level)
@@ -339,12 +361,34 @@ class HierarchicalBackbone(BaseModule):
             del state_dict[key]
         return unused
 
+    def split_reset(self, state_dict: dict[str, Tensor]) -> list[str]:
+        """Take out of ``state_dict`` those of :attr:`reset_layers` that have another size here.
+
+        Returns:
+            The keys taken out.
+        """
+        own = self.state_dict()
+        reset = [
+            key
+            for key, value in state_dict.items()
+            if key in own
+            and own[key].shape != value.shape
+            and not set(self.reset_layers).isdisjoint(key.split('.'))
+        ]
+        for key in reset:
+            del state_dict[key]
+        return reset
+
+
+def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
+    """Run one block, recomputed in the backward pass if ``with_cp``."""
+    if with_cp and x.requires_grad:
+        return checkpoint(block, x, *args, use_reentrant=False)
+    return block(x, *args)
+
 
 def run_blocks(blocks: nn.ModuleList, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
-    """Run the blocks of a stage one after the other, each recomputed in backward if ``with_cp``."""
+    """Run the blocks of a stage one after the other, see :func:`run_block`."""
     for block in blocks:
-        if with_cp and x.requires_grad:
-            x = checkpoint(block, x, *args, use_reentrant=False)
-        else:
-            x = block(x, *args)
+        x = run_block(block, x, *args, with_cp=with_cp)
     return x

@@ -1,13 +1,23 @@
 """What several backbones and mergings share.
 
 Letters for shapes, here and everywhere: B images, C channels, H and W rows and columns, N tokens,
-G attention heads, D width of one head. Inside a backbone a map is channels-last, (B, H, W, C), and
-contiguous; a convolution reads it through :func:`conv_on_map`.
+M clusters, G attention heads, D width of one head. Inside a backbone a map is channels-last,
+(B, H, W, C), and contiguous; a convolution reads it through :func:`conv_on_map`.
 """
 
-from spm_mm.layers.channels_last import conv_on_map
-from spm_mm.layers.mlp import MLP
+from spm_mm.layers.channels_last import conv_on_map, resize_map
+from spm_mm.layers.init import init_convs
+from spm_mm.layers.mlp import MLP, DepthwiseMLP
 from spm_mm.layers.position_embedding import PositionEmbedding
-from spm_mm.layers.stem import PatchStem
+from spm_mm.layers.stem import DoubleConvStem, PatchStem
 
-__all__ = ['MLP', 'PatchStem', 'PositionEmbedding', 'conv_on_map']
+__all__ = [
+    'MLP',
+    'DepthwiseMLP',
+    'DoubleConvStem',
+    'PatchStem',
+    'PositionEmbedding',
+    'conv_on_map',
+    'init_convs',
+    'resize_map',
+]

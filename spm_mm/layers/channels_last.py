@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def conv_on_map(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -17,3 +18,12 @@ def conv_on_map(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         Map (B, H', W', C').
     """
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def resize_map(x: Tensor, height: int, width: int, mode: str = 'bilinear') -> Tensor:
+    """Resize (B, H, W, C) to (B, height, width, C), with ``align_corners=False``."""
+    if x.shape[1:3] == (height, width):
+        return x
+    return conv_on_map(
+        lambda t: F.interpolate(t, size=(height, width), mode=mode, align_corners=False), x
+    )

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from spm_mm.layers.channels_last import resize_map
 
 
 class PositionEmbedding(nn.Module):
@@ -26,22 +27,12 @@ class PositionEmbedding(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, height: int, width: int) -> Tensor:
-        return resize_table(self.table, height, width, self.mode)
+        return resize_map(self.table, height, width, self.mode)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         key, (height, width) = f'{prefix}table', self.table.shape[1:3]
         loaded = state_dict.get(key)
         if loaded is not None and loaded.ndim == 4:
             # Not in place: the caller's dict stays as it was read.
-            state_dict = {**state_dict, key: resize_table(loaded, height, width, self.mode)}
+            state_dict = {**state_dict, key: resize_map(loaded, height, width, self.mode)}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def resize_table(table: Tensor, height: int, width: int, mode: str = 'bilinear') -> Tensor:
-    """Resize (1, H, W, C) to (1, height, width, C) with ``align_corners=False``."""
-    if table.shape[1:3] == (height, width):
-        return table
-    resized = F.interpolate(
-        table.permute(0, 3, 1, 2), size=(height, width), mode=mode, align_corners=False
-    )
-    return resized.permute(0, 2, 3, 1)

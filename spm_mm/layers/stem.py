@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,3 +33,27 @@ class PatchStem(nn.Module):
             bottom, right = (-side % self.conv.stride[0] for side in x.shape[2:])
             x = F.pad(x, (0, right, 0, bottom))
         return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))
+
+
+class DoubleConvStem(nn.Module):
+    """Two 3x3 convolutions of stride 2, one directly after the other, and a LayerNorm (PaCa-ViT).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the first stage, even; half of it lies between the convolutions.
+        norm_eps: The LayerNorm's epsilon.
+
+    Shape: image (B, C_in, H, W) to map (B, ceil(H / 4), ceil(W / 4), C_out).
+    """
+
+    rounds_up: ClassVar[bool] = True
+
+    def __init__(self, in_channels: int, out_channels: int, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.conv1 = nn.Conv2d(in_channels, half, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(half, out_channels, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(out_channels, eps=norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(conv_on_map(lambda t: self.conv2(self.conv1(t)), x.permute(0, 2, 3, 1)))

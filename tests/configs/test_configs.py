@@ -69,7 +69,7 @@ def test_inheritance_is_relative_and_types_are_scoped(path: Path) -> None:
         text = file.read_text()
         assert '::' not in text
         assert 'custom_imports' not in text
-    ours = {*testing.backbones(), *testing.mergings()}
+    ours = {'PaCaHead', *testing.backbones(), *testing.mergings()}
     for kind in re.findall(r"type='([\w.]+)'", path.read_text()):
         assert kind not in ours, f'{kind} needs the scope spm_mm.'
 
@@ -94,3 +94,56 @@ def test_spm_differs_by_merging_batch_and_lr_alone(arch: str) -> None:
         2e-4,
         1e-4,
     )
+
+
+def learning(path: str) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of every parameter, by name."""
+    cfg = Config.fromfile(ROOT / 'configs' / path)
+    init_default_scope(cfg.default_scope)
+    import torch
+    from mmengine.optim import build_optim_wrapper
+    from mmseg.registry import MODELS
+
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # that of mixed precision needs a GPU
+    cfg.optim_wrapper.pop('loss_scale')
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    settings = {id(p): (g['lr'], g['weight_decay']) for g in groups for p in g['params']}
+    return {n: settings[id(p)] for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize('variant', ['', '_mlp', '_ec'])
+def test_paca_learning_rates(variant: str) -> None:
+    """Ten times for the head and the last layer of any clustering, no decay on the backbone's norms."""
+    path = f'mmseg/paca_pacavit_small{variant}_ade20k.py'
+    found = learning(path)
+    last = {n: s for n, s in found.items() if 'to_clusters' in n and n.startswith('backbone.')}
+    assert len(last) == {'': 3, '_mlp': 6, '_ec': 8}[variant]
+    for name, (lr, decay) in found.items():
+        fast = name in last or name.startswith('decode_head.')
+        assert lr == pytest.approx(6e-4 if fast else 6e-5), name
+        norm = name.startswith('backbone.') and 'norm' in name
+        assert decay == (0 if norm else 0.01), name
+    assert sum('norm' in name for name in found) > 50
+
+
+def test_upernet_on_paca_has_one_learning_rate() -> None:
+    found = learning('mmseg/upernet_pacavit_tiny_ade20k.py')
+    assert {lr for lr, _ in found.values()} == {6e-5}
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('configs/*/*pacavit*.py')), ids=lambda p: p.stem)
+def test_paca_clusters(path: Path) -> None:
+    """The numbers in the file's name on ImageNet and COCO; 200 where there are any on ADE20K."""
+    backbone = Config.fromfile(path).model.backbone
+    named = re.search(r'_m(\d+)-(\d+)-(\d+)-(\d+)', path.stem)
+    if named or '_ade20k' in path.stem:
+        default = (100, 100, 100, 100 if backbone.arch.endswith('-ec') else 0)
+        wanted = tuple(int(n) for n in named.groups()) if named else default
+        if path.stem.endswith('_ade20k'):
+            wanted = tuple(200 if n else 0 for n in wanted)
+        assert tuple(backbone.num_clusters) == wanted
+    else:
+        assert 'num_clusters' not in backbone
+    assert backbone.get('clustering_interval', 0) == int('-blockwise' in path.stem)

@@ -44,10 +44,12 @@ def make_state_dict(fixture: Mapping[str, Any]) -> dict[str, Tensor]:
     return state_dict
 
 
-def make_input(spec: Mapping[str, Any]) -> Tensor:
-    """Draw the input of a run."""
+def make_input(spec: Mapping[str, Any]) -> Tensor | list[Tensor]:
+    """Draw the input of a run: a tensor, or a list where the run has several."""
     rng = np.random.RandomState(spec['seed'])
-    return torch.from_numpy(rng.standard_normal(spec['shape']).astype(np.float32))
+    shapes = spec.get('shapes', [spec.get('shape')])
+    tensors = [torch.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in shapes]
+    return tensors if 'shapes' in spec else tensors[0]
 
 
 def distances(output: Tensor, expected: Mapping[str, Any]) -> dict[str, float]:

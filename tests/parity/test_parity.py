@@ -54,12 +54,14 @@ def test_parity(path: Path) -> None:
     assert parameters == fixture['params'] - lost
     assert bool(lost) == bool(conversion.dropped), conversion.report()
 
-    for run in fixture['runs']:
+    for run in (*fixture['runs'], *([fixture['teacher']] if 'teacher' in fixture else [])):
         twin.module.load_state_dict(conversion.state_dict)  # training changes batch statistics
         training = (run.get('mode') or 'eval').startswith('train')
         twin.module.train(training)
         with torch.no_grad():
-            outputs = twin.run(make_input(run['input']))
+            if not isinstance(run['input'], str):  # else the same as before
+                given = make_input(run['input'])
+            outputs = twin.run(given)
         for name, expected in run['outputs'].items():
             noise = run.get('fp64_gap', {}).get(name, {}).get('rel_l2', NOISE_FLOOR)
             limit = min(NOISE_FACTOR * max(noise, NOISE_FLOOR), CEILING)

@@ -1,0 +1,3 @@
+# PaCa-ViT-Small with 49/64/81/100 clusters, Mask R-CNN 1x on COCO: PaCa, Table 4.
+_base_ = 'mask-rcnn_pacavit_small_1x_coco.py'
+model = dict(backbone=dict(num_clusters=(49, 64, 81, 100)))

@@ -1,0 +1,3 @@
+# PaCa-ViT-Small with the external clustering teacher on ImageNet-1K: PaCa, Table 1.
+_base_ = 'pacavit_small_in1k.py'
+model = dict(backbone=dict(arch='small-ec'))
