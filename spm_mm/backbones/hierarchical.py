@@ -52,6 +52,8 @@ class HierarchicalBackbone(BaseModule):
     arch_settings: ClassVar[dict[str, dict[str, Any]]]
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
     min_size: ClassVar[int] = 32
+    tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
+    """Blocks per stage of the smallest model that has every kind of block, for tests."""
     compilable: ClassVar[bool] = True
     """Whether ``torch.compile`` takes the forward pass as one graph with dynamic sizes."""
 
@@ -233,7 +235,8 @@ class HierarchicalBackbone(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Layer of a parameter, for layer-wise decay: 0 the stem, then one for each block, then norms.
 
-        A merging and what else stands before the blocks of a stage belong to its first block.
+        A merging and what else stands before the blocks of a stage belong to its first block, a
+        stage's own ``norm`` behind them to its last.
 
         Args:
             param_name: Name in the whole model.
@@ -252,7 +255,11 @@ class HierarchicalBackbone(BaseModule):
             return num_layers - 1, num_layers
         index, _, rest = rest.partition('.')
         stage = int(index) + (part == 'mergings')
-        block = int(rest.split('.')[1]) if rest.startswith('blocks.') else 0
+        block = 0
+        if rest.startswith('blocks.'):
+            block = int(rest.split('.')[1])
+        elif rest.startswith('norm.'):
+            block = self.depths[stage] - 1
         return 1 + sum(self.depths[:stage]) + block, num_layers
 
     # Weights
@@ -332,11 +339,15 @@ class HierarchicalBackbone(BaseModule):
         return unused
 
 
+def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
+    """Run one block, recomputed in the backward pass if ``with_cp``."""
+    if with_cp and x.requires_grad:
+        return checkpoint(block, x, *args, use_reentrant=False)
+    return block(x, *args)
+
+
 def run_blocks(blocks: nn.ModuleList, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
-    """Run the blocks of a stage one after the other, each recomputed in backward if ``with_cp``."""
+    """Run the blocks of a stage one after the other, see :func:`run_block`."""
     for block in blocks:
-        if with_cp and x.requires_grad:
-            x = checkpoint(block, x, *args, use_reentrant=False)
-        else:
-            x = block(x, *args)
+        x = run_block(block, x, *args, with_cp=with_cp)
     return x

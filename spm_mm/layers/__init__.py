@@ -6,8 +6,17 @@ contiguous; a convolution reads it through :func:`conv_on_map`.
 """
 
 from spm_mm.layers.channels_last import conv_on_map
-from spm_mm.layers.mlp import MLP
-from spm_mm.layers.position_embedding import PositionEmbedding
+from spm_mm.layers.init import init_convs
+from spm_mm.layers.mlp import MLP, DepthwiseMLP
+from spm_mm.layers.position_embedding import PositionEmbedding, sine_cosine_table
 from spm_mm.layers.stem import PatchStem
 
-__all__ = ['MLP', 'PatchStem', 'PositionEmbedding', 'conv_on_map']
+__all__ = [
+    'MLP',
+    'DepthwiseMLP',
+    'PatchStem',
+    'PositionEmbedding',
+    'conv_on_map',
+    'init_convs',
+    'sine_cosine_table',
+]

@@ -1,5 +1,7 @@
 from torch import Tensor, nn
 
+from spm_mm.layers.channels_last import conv_on_map
+
 
 class MLP(nn.Module):
     """Two linear layers with an exact GELU between them.
@@ -20,3 +22,29 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+class DepthwiseMLP(nn.Module):
+    """Two linear layers with a 3x3 depth-wise convolution and an exact GELU between them.
+
+    Args:
+        channels: Width of input and output.
+        ratio: Width of the hidden layer, in multiples of ``channels``.
+        shortcut: Whether the convolution's input is added to its output.
+
+    Shape: map (B, H, W, C) to the same shape.
+    """
+
+    def __init__(self, channels: int, ratio: float, shortcut: bool) -> None:
+        super().__init__()
+        hidden = int(channels * ratio)
+        self.shortcut = shortcut
+        self.fc1 = nn.Linear(channels, hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        mixed = conv_on_map(self.dwconv, x)
+        return self.fc2(self.act(x + mixed if self.shortcut else mixed))

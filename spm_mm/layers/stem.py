@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from spm_mm.layers.channels_last import conv_on_map
@@ -13,6 +15,9 @@ class PatchStem(nn.Module):
 
     Shape: image (B, C_in, H, W) to map (B, floor(H / patch_size), floor(W / patch_size), C_out).
     """
+
+    rounds_up: ClassVar[bool] = False
+    """Whether a side of n pixels becomes ceil(n / 4) cells, or else floor(n / 4)."""
 
     def __init__(self, in_channels: int, out_channels: int, patch_size: int = 4) -> None:
         super().__init__()

@@ -4,7 +4,6 @@ First the multi-scale aggregation (MSA) widens the receptive field at full resol
 guided local enhancement (GLE) halves the map: a guide token gathers each 2x2 window by attention.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map
+from spm_mm.layers import conv_on_map, init_convs
 from spm_mm.merging.base import Merging
 from spm_mm.ops import guided_attention, window_attention
 from spm_mm.registry import MODELS, suggest
@@ -66,11 +65,7 @@ class MultiScaleAggregation(nn.Module):
         self.norm = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
         self.act = nn.GELU() if norm_cfg else nn.Identity()
         self.proj = nn.Conv2d(hidden, out_channels, 1, bias=bias)
-        for conv in (*self.convs, self.fuse, self.proj):
-            fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+        init_convs(self.convs, self.fuse, self.proj)
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.chunk(len(self.convs), dim=-1)
