@@ -15,7 +15,15 @@ from mmengine.runner import Runner
 from spm_mm.compat import allow_training_checkpoints, load_checkpoint
 from spm_mm.errors import UserError
 
-__all__ = ['add_arguments', 'build_runner', 'load_from', 'read_config', 'run_tool']
+__all__ = [
+    'add_arguments',
+    'add_config',
+    'build_runner',
+    'load_config',
+    'load_from',
+    'read_config',
+    'run_tool',
+]
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 # Data sets of MMPretrain that fetch themselves where they are missing.
@@ -50,6 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> Non
     parser.add_argument(
         '--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG'
     )
+    _add_options(parser)
+    if not launcher:
+        parser.set_defaults(launcher='none', local_rank=0)
+        return
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add what a tool needs that only looks at a config: :func:`load_config` reads it."""
+    parser.add_argument('config', help='config file of any of the three hosts')
+    _add_options(parser)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -57,11 +80,23 @@ def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> Non
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. model.backbone.arch=small key="[a,b]"',
     )
-    if not launcher:
-        parser.set_defaults(launcher='none', local_rank=0)
-        return
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge the overrides into it.
+
+    Raises:
+        UserError: If there is no such file, or an override does not fit it.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f'--cfg-options do not fit {args.config}: {error}') from error
+    return cfg
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -71,14 +106,7 @@ def read_config(args: argparse.Namespace) -> Config:
         UserError: If there is no such file, or an override does not fit it.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise UserError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        try:
-            cfg.merge_from_dict(args.cfg_options)
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f'--cfg-options do not fit {args.config}: {error}') from error
+    cfg = load_config(args)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -1,0 +1,3 @@
+# PVT-Tiny (SPM) with a class token for the guide token: SPM, Table 6.
+_base_ = 'pvt_tiny_spm_in1k.py'
+model = dict(backbone=dict(merging=dict(guide='cls_token')))

@@ -1,0 +1,218 @@
+"""Parameters and multiply-accumulates (MACs) of the model of a config, part by part, without data.
+
+The model is built and run on PyTorch's ``meta`` device, which has shapes and no numbers: nothing is
+computed, and fused attention is seen by the counter. One MAC is one multiplication with its addition,
+which is what papers print as FLOPs. Convolutions and all matrix products count, those of attention
+included; norms, activations and interpolation do not, as in every paper of the suite.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from spm_mm.merging import stepwise
+from spm_mm.ops.guided_attention import guided_attention_reference
+
+__all__ = ['Complexity', 'build_on_meta', 'default_shape', 'measure']
+
+# What MMDetection's own counter lets into the heads of a two-stage detector: as many boxes as
+# proposals are kept, and as many masks as detections.
+BOXES, MASKS = 1000, 100
+# Lists of modules whose entries are parts of their own.
+LISTED = ('mergings', 'stages', 'norms')
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Parameters and MACs by part, in the order of the network; MACs are those of one image.
+
+    The other fields are what the counters of papers see differently, in all: ``products`` are the MACs
+    of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
+    (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased`` and
+    ``rectified`` are the elements that leave a norm, a convolution with a bias and a ReLU, which some
+    of them count.
+    """
+
+    params: dict[str, int]
+    macs: dict[str, int]
+    products: int
+    bare_params: int
+    normed: int
+    biased: int
+    rectified: int
+
+    @property
+    def total_params(self) -> int:
+        return sum(self.params.values())
+
+    @property
+    def total_macs(self) -> int:
+        return sum(self.macs.values())
+
+
+def default_shape(cfg: Config) -> tuple[int, int]:
+    """Height and width at which papers count a model: the crop of a classifier or a segmentor, and
+    800 x 1280 for a detector.
+    """
+    if cfg.get('default_scope') == 'mmdet':
+        return (800, 1280)
+    if cfg.get('default_scope') == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
+    for step in cfg.get('test_pipeline', ()):
+        if step['type'] in ('CenterCrop', 'Resize'):
+            size = step.get('crop_size', step.get('scale'))
+            return (size, size) if isinstance(size, int) else tuple(size)
+    return (224, 224)
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """Build the model of a config of any host, in evaluation mode, without memory for its weights."""
+    init_default_scope(cfg.get('default_scope', 'spm_mm'))
+    with torch.device('meta'):
+        return MODELS.build(cfg.model).eval().requires_grad_(False)
+
+
+def measure(
+    cfg: Config, shape: tuple[int, int] | None = None, as_published: bool = False
+) -> Complexity:
+    """Count the model of a config.
+
+    The heads of a two-stage detector are counted as MMDetection's own tool does: 1000 boxes, 100
+    masks. What runs in training alone (auxiliary heads) has parameters and no MACs.
+
+    Args:
+        cfg: Config of any of the three hosts; it is not changed.
+        shape: Height and width of the image; default :func:`default_shape`.
+        as_published: Count SPM's window attention as its official code runs it, with a query, key and
+            value for every token, rather than as it runs here.
+
+    Raises:
+        UserError: If a side of ``shape`` is too small for the backbone.
+    """
+    height, width = shape or default_shape(cfg)
+    model = build_on_meta(cfg)
+    parts = dict(_parts(model))
+    macs = dict.fromkeys(parts, 0)
+    counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
+    started: dict[str, int] = {}
+    elements = {'normed': 0, 'biased': 0, 'rectified': 0}
+
+    def hook(name: str, module: nn.Module) -> None:
+        def before(*_: Any) -> None:
+            started[name] = counter.get_total_flops()
+
+        def after(*_: Any) -> None:
+            macs[name] += (counter.get_total_flops() - started[name]) // 2
+
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+
+    def count_elements(module: nn.Module, _: Any, out: Tensor) -> None:
+        if isinstance(module, NORMS):
+            elements['normed'] += out.numel()
+        elif isinstance(module, nn.ReLU):
+            elements['rectified'] += out.numel()
+        elif module.bias is not None:
+            elements['biased'] += out.numel()
+
+    for name, module in parts.items():
+        hook(name, module)
+    for module in model.modules():
+        if isinstance(module, (*NORMS, nn.ReLU, nn.modules.conv._ConvNd)):
+            module.register_forward_hook(count_elements)
+    attention = guided_attention_reference if as_published else stepwise.guided_attention
+    with (
+        mock.patch.object(stepwise, 'guided_attention', attention),
+        torch.no_grad(),
+        counter,
+    ):
+        _run(model, torch.empty(1, 3, height, width, device='meta'))
+    by_operator = counter.get_flop_counts()['Global']
+    products = sum(
+        flops
+        for operator, flops in by_operator.items()
+        if operator.__name__.split('.')[0].startswith(('bmm', 'baddbmm', '_scaled_dot_product'))
+    )
+    macs['other'] = counter.get_total_flops() // 2 - sum(macs.values())
+    params = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.items()}
+    total = sum(p.numel() for p in model.parameters())
+    params['other'] = total - sum(params.values())
+    owned = sum(
+        parameter.numel()
+        for module in model.modules()
+        if type(module).__module__.startswith('torch.nn.')
+        for parameter in module.parameters(recurse=False)
+    )
+    if not params['other'] and not macs['other']:
+        del params['other'], macs['other']
+    return Complexity(params, macs, products // 2, total - owned, **elements)
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts that are counted apart: those of the backbone one by one, then neck and heads."""
+    for name, child in model.named_children():
+        if name == 'data_preprocessor':
+            continue
+        if name != 'backbone':
+            yield from _head_parts(name, child)
+            continue
+        for inner, part in child.named_children():
+            if inner not in LISTED:
+                yield inner, part
+            else:
+                for i, entry in enumerate(part):
+                    yield f'{inner}.{i}', entry
+
+
+def _head_parts(name: str, head: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A head, or the heads inside the region head of a two-stage detector."""
+    if hasattr(head, 'bbox_roi_extractor'):
+        for inner in ('bbox_head', 'mask_head'):
+            if getattr(head, inner, None) is not None:
+                yield inner, getattr(head, inner)
+    else:
+        yield name, head
+
+
+def _run(model: nn.Module, image: Tensor) -> None:
+    """One forward pass as far as shapes alone decide it: no matching, no suppression of boxes."""
+    for name in ('backbone', 'neck'):
+        if getattr(model, name, None) is not None:
+            image = getattr(model, name)(image)
+    for name in ('rpn_head', 'bbox_head', 'decode_head', 'head'):
+        if getattr(model, name, None) is not None:
+            getattr(model, name)(image)
+    region = getattr(model, 'roi_head', None)
+    if region is None:
+        return
+    for head, extractor, count in (
+        ('bbox_head', 'bbox_roi_extractor', BOXES),
+        ('mask_head', 'mask_roi_extractor', MASKS),
+    ):
+        if getattr(region, head, None) is not None:
+            extractor = getattr(region, extractor)
+            side = extractor.roi_layers[0].output_size
+            features = image[0].new_empty(count, extractor.out_channels, *side)
+            getattr(region, head)(features)
+
+
+def _custom_formulas() -> dict[Any, Any]:
+    """Formulas of operators that PyTorch's counter does not know."""
+    try:
+        from torchvision.ops import deform_conv2d  # noqa: F401 (registers the operator)
+    except (ImportError, RuntimeError):
+        return {}
+
+    def deform_conv(input_shape, weight_shape, *_: Any, out_shape: Any, **__: Any) -> int:
+        return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
+
+    return {torch.ops.torchvision.deform_conv2d: deform_conv}
