@@ -119,8 +119,9 @@ class SelfGuidedAttention(LocallyEnhancedAttention):
         tokens = x.flatten(1, 2)
         merged = []
         for linear, run in zip(self.aggregate, self.runs(significance), strict=True):
-            index = run.flatten(1)[..., None].expand(-1, -1, c)
-            sequence = tokens.gather(1, index).unflatten(1, run.shape[1:])  # (B, M, rate, C)
+            m, rate = run.shape[1:]
+            index = run.reshape(b, m * rate, 1).expand(-1, -1, c)
+            sequence = tokens.gather(1, index).view(b, m, rate, c)
             merged.append((linear.weight @ sequence).squeeze(2) + linear.bias)
         return torch.cat(merged, dim=1)
 
@@ -183,28 +184,23 @@ class ScaleAttention(nn.Module):
                     .flatten(0, 1)[..., 0]
                     for t, size in ((q, span), (k, side))
                 )
-            q = self._heads(to_windows(q, span))
-            k, v = (self._heads(to_windows(t, side)) for t in (k, v))
+            q, k, v = (to_windows(t, size) for t, size in ((q, span), (k, side), (v, side)))
         else:
-            q, k, v = (self._heads(t.flatten(1, 2)[:, None]) for t in (q, k, v))
+            q, k, v = (t.flatten(1, 2)[:, None] for t in (q, k, v))
+        windows = q.shape[1]
+        q, k, v = (self._heads(t) for t in (q, k, v))
         attn_mask = None if key_mask is None else key_mask[:, None, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        out = out.transpose(1, 2).flatten(2)  # (B * windows, queries, C_out)
-        received = None
-        if significance:
-            received = received_attention(q, k, key_mask, query_mask)[..., None]
+        out = out.transpose(1, 2).reshape(b, windows, q.shape[2], -1)
+        out = from_windows(out, span, h, w) if self.in_windows else out.view(b, h, w, -1)
+        if not significance:
+            return out, None
+        received = received_attention(q, k, key_mask, query_mask).view(b, windows, -1, 1)
         if self.in_windows:
-            out = from_windows(out.unflatten(0, (b, -1)), span, h, w)
-            if significance:
-                received = from_windows(received.unflatten(0, (b, -1)), side, rows, columns)
-        else:
-            out = out.unflatten(1, (h, w))
-            if significance:
-                received = received.unflatten(1, (rows, columns))
-        if significance:
-            cells = (rows * self.scale, columns * self.scale) if self.keep_border else (h, w)
-            received = F.interpolate(received.permute(0, 3, 1, 2), size=cells)[:, 0, :h, :w]
-        return out, received
+            received = from_windows(received, side, rows, columns)
+        received = received.reshape(b, 1, rows, columns)
+        cells = (rows * self.scale, columns * self.scale) if self.keep_border else (h, w)
+        return out, F.interpolate(received, size=cells)[:, 0, :h, :w]
 
     def _heads(self, windows: Tensor) -> Tensor:
         """(B, windows, T, C_out) to (B * windows, G, T, D)."""

@@ -128,8 +128,8 @@ class SGFormer(HierarchicalBackbone):
     [[1, 2], [1, 1]]]``, its scales of the base model by ``scales=[[8, 4, 2, 1], [4, 2, 1], [2, 1]]``,
     and windows for merged tokens by ``in_windows=True``.
 
-    **Sizes.** The released code runs at 224, 448 and 672 pixels squared. Here every size works, and at
-    those three the outputs are the same. Elsewhere:
+    **Sizes.** The released code runs at 224, 448 and 672 pixels squared, with ``img_size`` set to it. Here
+    every size works, and at those three nothing of the following applies:
 
     - the position table is resized bilinearly, and is trained as in the released code;
     - overhanging 7x7 windows are padded at the right and bottom and the padding is masked; their
@@ -143,14 +143,18 @@ class SGFormer(HierarchicalBackbone):
     The global half of the significance has the mean 1 / (number of merged tokens) and the local half
     1 / 49, as in the released code: they weigh alike at 224, and the global half less in larger images.
 
-    **Batches.** None of this padding reaches a feature. The padding of a batch does: an image's features
-    change when the image is padded, because the group norms of stem and mergings take their statistics
-    from the whole padded map, the position table is resized to it, and padding tokens are sorted with
-    the others. The other images of the batch have no influence.
+    **Batches.** None of this padding reaches a feature. That of a batch does: the features of an image
+    change when it is padded, because the group norms of stem and mergings take their statistics from
+    the whole padded map, the position table is resized to it, and padding is sorted with the tokens.
+    The other images of the batch have no influence.
 
     **Precision.** Tokens of nearly equal significance change places with precision, device and batch
     size; float32 and float64 outputs of the same weights differ by some percent, as those of the
     released code do.
+
+    **Compiling.** ``torch.compile`` takes the forward pass as one graph, with sorting and gathering,
+    for images of a fixed size (``dynamic=False``). With dynamic sizes tracing takes many minutes, so
+    :attr:`compilable` is False.
 
     Args:
         arch: ``'small'``, ``'medium'``, ``'base'`` or a dict with the keys of :attr:`arch_settings`.
@@ -184,6 +188,9 @@ class SGFormer(HierarchicalBackbone):
         )
     }
     tiny_depths = (2, 2, 2, 1)
+    # Of one size it compiles as one graph. With dynamic sizes tracing takes many minutes: windows, runs
+    # and merged tokens make long expressions of the image's sides.
+    compilable = False
 
     def __init__(
         self,

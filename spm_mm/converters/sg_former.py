@@ -132,7 +132,9 @@ class SGFormerConverter(Converter):
             def run_part(x: Tensor, significance: Tensor | None = None) -> dict[str, Tensor]:
                 out, received = part(x, significance)
                 outputs = {'out_map': out.permute(0, 3, 1, 2)}
-                return outputs if received is None else outputs | {'significance': received[:, None]}
+                return (
+                    outputs if received is None else outputs | {'significance': received[:, None]}
+                )
 
             return Twin(nn.ModuleDict({'attn': part}), run_part, prefix='attn.')
         arch = {'s': 'small', 'm': 'medium', 'b': 'base'}[callable_name[-1]]
@@ -161,7 +163,9 @@ def _run(model: Classifier, x: Tensor) -> dict[str, Tensor]:
         return hook
 
     stages = model.backbone.stages
-    handles = [s.register_forward_hook(keep(f'stage{i}', 0, False)) for i, s in enumerate(stages, 1)]
+    handles = [
+        s.register_forward_hook(keep(f'stage{i}', 0, False)) for i, s in enumerate(stages, 1)
+    ]
     handles += [
         s.blocks[0].register_forward_hook(keep(f'significance{i}', 1, True))
         for i, s in enumerate(stages[:-1], 1)

@@ -63,9 +63,7 @@ def sine_cosine_table(height: int, width: int, channels: int) -> Tensor:
         angles = torch.arange(size, dtype=torch.float64)[:, None] * frequencies
         sides.append(torch.cat((angles.sin(), angles.cos()), dim=1))
     columns, rows = sides
-    table = torch.cat(
-        (columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)), dim=-1
-    )
+    table = torch.cat((columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)), dim=-1)
     return table[None].float()
 
 

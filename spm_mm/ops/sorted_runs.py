@@ -22,15 +22,16 @@ def sorted_runs(significance: Tensor, regions: Sequence[tuple[int, int]]) -> lis
         For each region the tokens of its runs, indices (B, ceil(n / r), r).
     """
     order = significance.argsort(dim=1, stable=True)
-    count = significance.shape[1]
+    tokens = significance.shape[1]
     total = sum(share for share, _ in regions)
     runs, start, shares = [], 0, 0
     for share, rate in regions:
         shares += share
-        stop = count * shares // total
-        places = -(-(stop - start) // rate) * rate
-        slots = start + torch.arange(places, device=order.device) * (stop - start) // places
-        runs.append(order[:, slots].unflatten(1, (-1, rate)))
+        stop = tokens * shares // total
+        count = -(-(stop - start) // rate)
+        place = torch.arange(count, device=order.device)[:, None] * rate
+        place = place + torch.arange(rate, device=order.device)
+        runs.append(order[:, start + place * (stop - start) // (count * rate)])
         start = stop
     return runs
 
