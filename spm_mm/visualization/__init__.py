@@ -1,5 +1,5 @@
 """Pictures of what models and mechanisms do."""
 
-from spm_mm.visualization.segmentation import side_by_side
+from spm_mm.registry import import_modules
 
-__all__ = ['side_by_side']
+__all__ = import_modules(__name__, globals())

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+__all__ = ['side_by_side']
+
 
 def side_by_side(
     image: np.ndarray,

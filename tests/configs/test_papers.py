@@ -1,0 +1,137 @@
+"""Ours beside the papers' figures: every difference is within the rounding or explained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from spm_mm.engine import Exceptional, load_papers, measure
+from spm_mm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / 'configs' / 'papers.yaml'
+PAPERS, ROWS, EXCEPTIONS = load_papers(TABLE)
+PRINTED = [
+    (row, figure)
+    for row in ROWS
+    for figure in row.figures
+    if (ROOT / 'configs' / f'{row.config}.py').is_file()
+]
+
+
+@pytest.fixture(scope='module')
+def tool(load_tool):
+    return load_tool('tools/analysis_tools/compare_papers.py')
+
+
+@pytest.mark.parametrize(
+    ('row', 'figure'), PRINTED, ids=[f'{r.key}-{r.config.split("/")[1]}-{f}' for r, f in PRINTED]
+)
+def test_figure(tool, row, figure) -> None:
+    result = tool.compare(row, figure, EXCEPTIONS.get((row.key, row.config, figure)))
+    assert not result.differs, result
+
+
+def test_every_config_has_a_row_or_says_why_not() -> None:
+    listed = {row.config for row in ROWS}
+    for path in (ROOT / 'configs').glob('mm*/*.py'):
+        name = f'{path.parent.name}/{path.stem}'
+        assert name in listed or 'no row in any' in path.read_text(), name
+
+
+def row_of(config: str, table: str):
+    return next(row for row in ROWS if row.config == config and row.key == table)
+
+
+def test_a_wrong_figure_differs(tool) -> None:
+    row = row_of('mmpretrain/pvt_tiny_in1k', 'spm.1')
+    wrong = replace(row, figures={'params_M': 13.3})
+    assert tool.compare(wrong, 'params_M').differs
+    assert not tool.compare(row, 'params_M').differs
+
+
+def test_an_exception_must_be_needed_and_right(tool) -> None:
+    row = row_of('mmpretrain/pvt_tiny_in1k', 'spm.1')
+    assert tool.compare(row, 'params_M', Exceptional('params_M', 'not needed', 'thop')).differs
+    wrong = replace(row, figures={'params_M': 12.9})
+    assert tool.compare(wrong, 'params_M', Exceptional('params_M', 'wrong', 'thop')).differs
+    thop = replace(row, figures={'params_M': 12.8})
+    assert (
+        tool.compare(thop, 'params_M', Exceptional('params_M', '', 'thop')).verdict == 'exception'
+    )
+    no_head = replace(row, figures={'params_M': 12.7})
+    exception = Exceptional('params_M', '', without=('head',))  # 13.229 M - 0.513 M = 12.716 M
+    assert tool.compare(no_head, 'params_M', exception).verdict == 'exception'
+    with pytest.raises(UserError, match='no part'):
+        tool.compare(no_head, 'params_M', replace(exception, without=('tail',)))
+
+
+def test_rounding(tool) -> None:
+    assert tool.agrees(24.486, 24.5)
+    assert not tool.agrees(24.486, 25)
+    assert tool.agrees(24.96, 24, 'down')
+    assert not tool.agrees(25.0, 24, 'down')
+    assert tool.agrees(20.04, 20.0)
+    assert not tool.agrees(20.06, 20.0)
+
+
+def test_unknown_key_in_the_table_is_refused(tmp_path) -> None:
+    table = tmp_path / 'papers.yaml'
+    table.write_text(TABLE.read_text().replace('params_M: 13.2,', 'parms_M: 13.2,', 1))
+    with pytest.raises(UserError, match='parms_M'):
+        load_papers(table)
+
+
+def test_counts_of_a_detector_add_up() -> None:
+    """By hand: the region heads on 1000 boxes and 100 masks, at the published size."""
+    cfg = Config.fromfile(ROOT / 'configs/mmdet/mask-rcnn_pvt_tiny_1x_coco.py')
+    counted = measure(cfg)
+    box = 256 * 49 * 1024 + 1024 * 1024 + 1024 * (81 + 320)
+    mask = 14 * 14 * (4 * 256 * 256 * 9 + 256 * 256 * 4) + 28 * 28 * 256 * 80
+    assert counted.macs['bbox_head'] == 1000 * box
+    assert counted.macs['mask_head'] == 100 * mask
+    assert counted.params['neck'] == sum(c * 256 + 256 for c in (64, 128, 320, 512)) + 4 * (
+        256 * 256 * 9 + 256
+    )
+    assert counted.macs.get('other', 0) == 0
+
+
+def test_get_flops_tool(run_tool) -> None:
+    config = 'configs/mmpretrain/pvt_tiny_spm_in1k.py'
+    done = run_tool('tools/analysis_tools/get_flops.py', config)
+    assert '14,029,480      2.202' in done.stdout
+    assert 'mergings.2     1,162,752' in done.stdout
+    done = run_tool('tools/analysis_tools/get_flops.py', config, '--shape', 20, 20, status=2)
+    assert 'at least 32 x 32' in done.stderr
+
+
+def test_results_of_runs(tool, tmp_path, capsys) -> None:
+    """Logs of a finished and of an unfinished run, as mmengine writes them."""
+    for name, log, line in (
+        ('pvt_tiny_spm_in1k', '{"lr": 1e-3, "step": 2}', '{"accuracy/top1": 79.25, "step": 300}'),
+        (
+            'mask-rcnn_pvt_tiny_1x_coco',
+            '{"coco/bbox_mAP": 0.1, "step": 1}',
+            '{"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.2, "step": 3}',
+        ),
+    ):
+        host = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
+        work_dir = tmp_path / name
+        (work_dir / '20260101_000000' / 'vis_data').mkdir(parents=True)
+        Config.fromfile(ROOT / f'configs/{host}/{name}.py').dump(work_dir / f'{name}.py')
+        scalars = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
+        scalars.write_text(f'{log}\n{line}\n')
+    tool.print_results(tmp_path, 'spm')
+    out = capsys.readouterr().out
+    assert (
+        '| spm.1 | mmpretrain/pvt_tiny_spm_in1k | top1 | 79.5 | 79.25 | -0.25 | finished, 300 |'
+        in out
+    )
+    assert '| AP_b | 36.7 | 25.00 | -11.70 | NOT FINISHED, 3 of 12 |' in out
+    assert '| AP_m | 35.1 | 20.00 |' in out
+    scalars.write_text('{"coco/bbox_mAP": ')
+    with pytest.raises(UserError, match=r'scalars.json, line 1'):
+        tool.print_results(tmp_path, 'spm')
+    with pytest.raises(UserError, match='no results'):
+        tool.print_results(tmp_path, 'lit')
