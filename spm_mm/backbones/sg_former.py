@@ -128,8 +128,8 @@ class SGFormer(HierarchicalBackbone):
     [[1, 2], [1, 1]]]``, its scales of the base model by ``scales=[[8, 4, 2, 1], [4, 2, 1], [2, 1]]``,
     and windows for merged tokens by ``in_windows=True``.
 
-    **Sizes.** The released code runs at 224, 448 and 672 pixels squared, with ``img_size`` set to it. Here
-    every size works, and at those three nothing of the following applies:
+    **Sizes.** The released code runs at 224, 448 and 672 pixels squared, each with its own
+    ``img_size``. Here every size works, and at those three nothing of the following applies:
 
     - the position table is resized bilinearly, and is trained as in the released code;
     - overhanging 7x7 windows are padded at the right and bottom and the padding is masked; their
