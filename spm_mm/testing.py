@@ -29,7 +29,7 @@ def mergings() -> list[str]:
 
 
 def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> dict[str, Any]:
-    """Config of a small model of a family: one block a stage, 8 channels a head.
+    """Config of a small model of a family: its ``tiny_depths``, 8 channels a head.
 
     Args:
         backbone: Name in the registry, without scope.
@@ -38,7 +38,7 @@ def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> di
     """
     cls = registered(HierarchicalBackbone)[backbone]
     arch = dict(next(iter(cls.arch_settings.values())))
-    arch['depths'] = (1,) * len(arch['depths'])
+    arch['depths'] = cls.tiny_depths
     arch['embed_dims'] = tuple(8 * heads for heads in arch['num_heads'])
     config = dict(type=f'{SCOPE}.{backbone}', arch=arch, **options)
     if merging is not None:

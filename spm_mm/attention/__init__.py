@@ -3,13 +3,21 @@
 from spm_mm.attention.clustering_teacher import ConvMixerTeacher
 from spm_mm.attention.patch_to_cluster import CLUSTERINGS, PatchToClusterAttention, assign
 from spm_mm.attention.relative_position import RelativePositionAttention
+from spm_mm.attention.self_guided import (
+    HybridScaleAttention,
+    LocallyEnhancedAttention,
+    SelfGuidedAttention,
+)
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 
 __all__ = [
     'CLUSTERINGS',
     'ConvMixerTeacher',
+    'HybridScaleAttention',
+    'LocallyEnhancedAttention',
     'PatchToClusterAttention',
     'RelativePositionAttention',
+    'SelfGuidedAttention',
     'SpatialReductionAttention',
     'assign',
 ]

@@ -34,6 +34,6 @@ class RelativePositionAttention(SpatialReductionAttention):
             (rows, columns), num_heads, mode='bicubic'
         )
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
         table = self.relative_position_bias_table(2 * height - 1, 2 * width - 1)[0]
         return relative_attention(q, k, v, table.permute(2, 0, 1))

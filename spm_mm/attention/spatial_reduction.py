@@ -44,8 +44,6 @@ class SpatialReductionAttention(nn.Module):
             self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c = x.shape[0], x.shape[-1]
-        head = (self.num_heads, c // self.num_heads)
         context = x
         if self.sr_ratio > 1:
             if min(x.shape[1:3]) < self.sr_ratio:
@@ -54,11 +52,17 @@ class SpatialReductionAttention(nn.Module):
                     f' columns, got {x.shape[1]} x {x.shape[2]}: use a larger image or a smaller ratio'
                 )
             context = self.norm(conv_on_map(self.sr, x))
+        return self.proj(self.attend(x, context))
+
+    def attend(self, x: Tensor, context: Tensor) -> Tensor:
+        """Attention from ``x`` to ``context``, before the output projection, in the shape of ``x``."""
+        b, c = x.shape[0], x.shape[-1]
+        head = (self.num_heads, c // self.num_heads)
         q = self.q(x).view(b, -1, *head).transpose(1, 2)
         k, v = self.kv(context).view(b, -1, 2, *head).unbind(2)
-        out = self.attend(q, k.transpose(1, 2), v.transpose(1, 2), *x.shape[1:-1])
-        return self.proj(out.transpose(1, 2).reshape(x.shape))
+        out = self.weigh(q, k.transpose(1, 2), v.transpose(1, 2), *x.shape[1:-1])
+        return out.transpose(1, 2).reshape(x.shape)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
-        """Attention of (B, G, N, D) queries, whose tokens are a map of the sides ``grid``."""
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
+        """What (B, G, N, D) queries read, whose tokens are a map of the sides ``grid``."""
         return F.scaled_dot_product_attention(q, k, v)

@@ -53,6 +53,8 @@ class HierarchicalBackbone(BaseModule):
     arch_settings: ClassVar[dict[str, dict[str, Any]]]
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
     min_size: ClassVar[int] = 32
+    tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
+    """Blocks per stage of the smallest model that has every kind of block, for tests."""
     compilable: ClassVar[bool] = True
     """Whether ``torch.compile`` takes the forward pass as one graph with dynamic sizes."""
 
@@ -378,6 +380,13 @@ class HierarchicalBackbone(BaseModule):
         for key in reset:
             del state_dict[key]
         return reset
+
+
+def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
+    """Run one block, recomputed in the backward pass if ``with_cp``."""
+    if with_cp and x.requires_grad:
+        return checkpoint(block, x, *args, use_reentrant=False)
+    return block(x, *args)
 
 
 def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:

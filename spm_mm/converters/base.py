@@ -71,8 +71,8 @@ class Twin:
 
     module: nn.Module
     """Takes the converted state dict."""
-    run: Callable[[Tensor], dict[str, Tensor]]
-    """From the official input to the outputs, by the names of the reference fixtures."""
+    run: Callable[..., dict[str, Tensor]]
+    """From the official inputs to the outputs, by the names of the reference fixtures."""
     prefix: str = ''
     """How the official keys begin in a whole model, where this is a part of one."""
 

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
 
+from spm_mm.errors import UserError
 from spm_mm.layers.channels_last import resize_map
 
 
@@ -36,3 +37,33 @@ class PositionEmbedding(nn.Module):
             # Not in place: the caller's dict stays as it was read.
             state_dict = {**state_dict, key: resize_map(loaded, height, width, self.mode)}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def sine_cosine_table(height: int, width: int, channels: int) -> Tensor:
+    """Fixed two-dimensional table of sines and cosines (MAE, SG-Former).
+
+    The first half of the channels encodes the column, the second the row; of each half, the first
+    half holds sin(p w_j) and the second cos(p w_j), with w_j = 10000^(-4 j / C) for position p.
+
+    Args:
+        height: Rows of the grid.
+        width: Columns of the grid.
+        channels: Width C of a position, a multiple of 4.
+
+    Returns:
+        (1, height, width, C).
+
+    Raises:
+        ValueError: If ``channels`` is no multiple of 4.
+    """
+    if channels % 4:
+        raise UserError(f'a sine-cosine table needs a multiple of 4 channels, got {channels}')
+    quarter = channels // 4
+    frequencies = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    sides = []
+    for size in (width, height):
+        angles = torch.arange(size, dtype=torch.float64)[:, None] * frequencies
+        sides.append(torch.cat((angles.sin(), angles.cos()), dim=1))
+    columns, rows = sides
+    table = torch.cat((columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)), dim=-1)
+    return table[None].float()

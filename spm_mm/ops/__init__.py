@@ -6,16 +6,26 @@ from spm_mm.ops.guided_attention import (
     guided_attention_reference,
     window_attention,
 )
+from spm_mm.ops.received_attention import received_attention, received_attention_reference
 from spm_mm.ops.relative_attention import relative_attention, relative_attention_reference
+from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
+from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
 
 __all__ = [
     'deform_conv',
     'deform_conv_reference',
+    'from_windows',
     'guided_attention',
     'guided_attention_reference',
+    'pad_to_multiple',
+    'received_attention',
+    'received_attention_reference',
     'relative_attention',
     'relative_attention_reference',
     'sample',
     'sampling_positions',
+    'sorted_runs',
+    'sorted_runs_reference',
+    'to_windows',
     'window_attention',
 ]

@@ -44,12 +44,24 @@ def make_state_dict(fixture: Mapping[str, Any]) -> dict[str, Tensor]:
     return state_dict
 
 
-def make_input(spec: Mapping[str, Any]) -> Tensor | list[Tensor]:
-    """Draw the input of a run: a tensor, or a list where the run has several."""
+def make_inputs(spec: Mapping[str, Any]) -> list[Tensor | list[Tensor]]:
+    """Draw the inputs of a run: an image, a map, or a list of maps; for SG-Former's attention a map in
+    the channels-last layout and, where one is given, its significance."""
     rng = np.random.RandomState(spec['seed'])
-    shapes = spec.get('shapes', [spec.get('shape')])
-    tensors = [torch.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in shapes]
-    return tensors if 'shapes' in spec else tensors[0]
+    if 'shapes' in spec:
+        return [
+            [torch.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in spec['shapes']]
+        ]
+    inputs = [rng.standard_normal(spec.get('shape') or spec['x'])]
+    if 'x' in spec:
+        b, _, c = spec['x']
+        grid = (spec['H'], spec['W'])
+        inputs[0] = inputs[0].reshape(b, *grid, c)
+        if 'significance' in spec:
+            cells = grid[0] * grid[1]
+            drawn = [rng.permutation(cells).astype(np.float32) for _ in range(b)]
+            inputs.append(np.stack(drawn).reshape(b, *grid) / np.float32(cells))
+    return [torch.from_numpy(values.astype(np.float32)) for values in inputs]
 
 
 def distances(output: Tensor, expected: Mapping[str, Any]) -> dict[str, float]:

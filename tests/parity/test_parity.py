@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spm_mm.converters import converters
-from tests.parity.fixtures import distances, make_input, make_state_dict, read_fixture
+from tests.parity.fixtures import distances, make_inputs, make_state_dict, read_fixture
 
 HERE = Path(__file__).parent
 REQUIRED = {name: source for source, c in converters.items() for name in c.fixtures}
@@ -46,7 +46,9 @@ def test_parity(path: Path) -> None:
     official = {twin.prefix + key: value for key, value in official.items()}
     conversion = converter.convert(official, twin.module)
     assert not conversion.unexpected, conversion.report()
-    assert not conversion.missing, conversion.report()
+    # What the official model fixes as it is built is not in the fixture: ours comes from our model.
+    fixed = {converter.rename(twin.prefix + name) for name, *_, fixed in fixture['state'] if fixed}
+    assert set(conversion.missing) <= fixed, conversion.report()
     parameters = sum(p.numel() for p in twin.module.parameters())
     lost = sum(v.numel() for v in official.values()) - sum(
         v.numel() for v in conversion.state_dict.values()
@@ -55,15 +57,21 @@ def test_parity(path: Path) -> None:
     assert bool(lost) == bool(conversion.dropped), conversion.report()
 
     for run in (*fixture['runs'], *([fixture['teacher']] if 'teacher' in fixture else [])):
-        twin.module.load_state_dict(conversion.state_dict)  # training changes batch statistics
+        # Where float32 noise flips a decision, the fixture has outputs in float64 to compare with.
+        wide = 'outputs_float64' in run
+        dtype = torch.float64 if wide else torch.float32
+        twin.module.to(dtype)
+        # Again for every run: training changes batch statistics.
+        twin.module.load_state_dict(conversion.state_dict, strict=not fixed)
         training = (run.get('mode') or 'eval').startswith('train')
         twin.module.train(training)
+        if not isinstance(run['input'], str):  # else the same as before
+            inputs = make_inputs(run['input'])
         with torch.no_grad():
-            if not isinstance(run['input'], str):  # else the same as before
-                given = make_input(run['input'])
-            outputs = twin.run(given)
-        for name, expected in run['outputs'].items():
-            noise = run.get('fp64_gap', {}).get(name, {}).get('rel_l2', NOISE_FLOOR)
-            limit = min(NOISE_FACTOR * max(noise, NOISE_FLOOR), CEILING)
+            outputs = twin.run(*(values.to(dtype) if wide else values for values in inputs))
+        for name, expected in run['outputs_float64' if wide else 'outputs'].items():
+            gap = {} if wide else run.get('fp64_gap', {}).get(name, {})
+            noise = max(gap.get('rel_l2', NOISE_FLOOR), NOISE_FLOOR)
+            limit = min(NOISE_FACTOR * noise, CEILING)
             for kind, distance in distances(outputs[name], expected).items():
                 assert distance <= limit, (run['input'], run.get('mode'), name, kind)

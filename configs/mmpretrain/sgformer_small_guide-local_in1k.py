@@ -1,0 +1,3 @@
+# SG-Former-Small, significance from the windows alone: SG-Former, Table 7.
+_base_ = 'sgformer_small_in1k.py'
+model = dict(backbone=dict(guide='local'))

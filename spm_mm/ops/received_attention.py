@@ -1,0 +1,50 @@
+"""How much attention every key gets: the significance of a token (SG-Former, section 3.2).
+
+Fused attention does not tell its weights. They are computed a second time here, without a gradient:
+that costs one more product of queries and keys, and spares training from keeping the whole matrix
+of weights.
+"""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def received_attention(
+    q: Tensor, k: Tensor, key_mask: Tensor | None = None, query_mask: Tensor | None = None
+) -> Tensor:
+    """Attention that each key receives, averaged over heads and queries.
+
+    Args:
+        q: Queries (N, G, T, D).
+        k: Keys (N, G, S, D).
+        key_mask: True where a key may be attended to, (N, S); at least one in each row.
+        query_mask: True where a query counts, (N, T). The others add nothing, and the average is
+            over T all the same: with as many queries as keys the mean over the keys stays 1 / T.
+
+    Returns:
+        (N, S), at least in float32, without gradient.
+    """
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    if key_mask is not None:
+        scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    if query_mask is not None:
+        weights = weights * query_mask[:, None, :, None]
+    return weights.mean(dim=(1, 2))
+
+
+def received_attention_reference(
+    q: Tensor, k: Tensor, key_mask: Tensor | None = None, query_mask: Tensor | None = None
+) -> Tensor:
+    """The definition of :func:`received_attention`, query by query."""
+    n, heads, queries, d = q.shape
+    received = q.new_zeros(n, k.shape[2])
+    for i in range(n):
+        keys = torch.ones(k.shape[2], dtype=torch.bool) if key_mask is None else key_mask[i]
+        for head in range(heads):
+            for t in range(queries):
+                if query_mask is None or query_mask[i, t]:
+                    scores = (k[i, head][keys] * q[i, head, t]).sum(dim=1) / d**0.5
+                    received[i, keys] += scores.softmax(dim=0)
+    return received / (heads * queries)

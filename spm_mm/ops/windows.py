@@ -1,0 +1,40 @@
+"""Maps to windows that do not overlap, and back, at any size."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def overhang(side: int, multiple: int) -> int:
+    """Cells that ``side`` lacks to a multiple."""
+    # Found by trying, so that it is a constant: sizes stay simple expressions in a compiled graph.
+    lacking = 0
+    while (side + lacking) % multiple:
+        lacking += 1
+    return lacking
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Append rows and columns of zeros to (B, H, W, C) until both sides are multiples."""
+    bottom, right = (overhang(side, multiple) for side in x.shape[1:3])
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+
+
+def to_windows(x: Tensor, size: int) -> Tensor:
+    """Cut (B, H, W, C) into windows of ``size`` x ``size`` cells, zeros where one overhangs.
+
+    Returns:
+        (B, ceil(H / size) * ceil(W / size), size * size, C), both row by row.
+    """
+    x = pad_to_multiple(x, size)
+    b, h, w, c = x.shape
+    rows, columns = h // size, w // size
+    x = x.view(b, rows, size, columns, size, c)
+    return x.transpose(2, 3).reshape(b, rows * columns, size * size, c)
+
+
+def from_windows(windows: Tensor, size: int, height: int, width: int) -> Tensor:
+    """Put windows of :func:`to_windows` together to the map (B, height, width, C) of before."""
+    b, _, _, c = windows.shape
+    rows, columns = ((side + overhang(side, size)) // size for side in (height, width))
+    x = windows.view(b, rows, columns, size, size, c).transpose(2, 3)
+    return x.reshape(b, rows * size, columns * size, c)[:, :height, :width]
