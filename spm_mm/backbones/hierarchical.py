@@ -389,13 +389,6 @@ def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
     return block(x, *args)
 
 
-def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
-    """Run one block, recomputed in the backward pass if ``with_cp``."""
-    if with_cp and x.requires_grad:
-        return checkpoint(block, x, *args, use_reentrant=False)
-    return block(x, *args)
-
-
 def run_blocks(blocks: nn.ModuleList, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
     """Run the blocks of a stage one after the other, see :func:`run_block`."""
     for block in blocks:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spm_mm import testing
 from spm_mm.converters import get_converter
-from tests.parity.fixtures import make_input, make_state_dict, read_fixture
+from tests.parity.fixtures import make_inputs, make_state_dict, read_fixture
 
 FIXTURE = Path(__file__).parents[1] / 'parity/oracles/paca_seg_head.json'
 DIMS = (8, 16, 24, 32)
@@ -60,7 +60,7 @@ def test_published_losses() -> None:
     ).train()  # fmt: skip
     parts = nn.ModuleDict({'decode_head': head})
     parts.load_state_dict(converter.convert(official, parts).state_dict)
-    losses = head.loss(make_input(spec), samples(torch.from_numpy(labels)), None)
+    losses = head.loss(*make_inputs(spec), samples(torch.from_numpy(labels)), None)
     assert list(losses) == ['loss_ce', 'acc_seg', 'loss_cluster', 'acc_cluster']
     expected = train['losses']
     for ours, theirs in (
