@@ -162,7 +162,7 @@ def read_run(work_dir: Path, config: str) -> Run | None:
                 values = {
                     ours: entry[theirs] * factor
                     for ours, (theirs, factor) in LOGGED.items()
-                    if entry.get(theirs) is not None
+                    if entry.get(theirs, -1) >= 0  # COCO's -1: there was nothing to find
                 }
             except (ValueError, TypeError, AttributeError) as error:
                 raise UserError(f'{log}, line {number} is no log of mmengine: {error}') from error
