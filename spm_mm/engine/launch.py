@@ -13,6 +13,7 @@ from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
 from spm_mm.compat import allow_training_checkpoints, load_checkpoint
+from spm_mm.engine.data_guard import GuardedRunner
 from spm_mm.errors import UserError
 
 __all__ = [
@@ -157,8 +158,7 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
         )
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(cfg)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.DataGuardHook')]
-    return Runner.from_cfg(cfg)
+    return GuardedRunner.from_cfg(cfg)
 
 
 def _start_cpu_processes(cfg: Config) -> None:
