@@ -34,7 +34,7 @@ EXTRAS = {
 
 
 class BuildWithConfigs(build_py):
-    """Put configs and tools into the wheel as ``spm_mm/.mim``, where ``mim`` looks for them."""
+    """Put configs, tools and the model index into the wheel as ``spm_mm/.mim``, for ``mim``."""
 
     def run(self) -> None:
         super().run()
@@ -44,6 +44,7 @@ class BuildWithConfigs(build_py):
         for name in ('configs', 'tools'):
             ignore = shutil.ignore_patterns('__pycache__')
             shutil.copytree(ROOT / name, mim / name, dirs_exist_ok=True, ignore=ignore)
+        shutil.copy(ROOT / 'model-index.yml', mim)
 
 
 setup(

@@ -4,24 +4,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from spm_mm.errors import UserError
-from spm_mm.registry import HOOKS
 
-__all__ = ['DataGuardHook']
+__all__ = ['GuardedRunner']
 
 PATHS = ('img_path', 'seg_map_path')
 
 
-@HOOKS.register_module()
-class DataGuardHook(Hook):
-    """Says which file is at fault where data cannot be used, and stops the run there.
+class GuardedRunner(Runner):
+    """mmengine's Runner, which says which file is at fault where data cannot be used, and stops there.
 
-    The hosts show a traceback out of a worker that names no file, or train on. ``tools/train.py`` and
-    ``tools/test.py`` add this hook. It looks at what the run reads anyway, when it is read:
+    The hosts show a traceback out of a worker, or train on. The tools of the suite that run a model use
+    this Runner. It looks at what the run reads anyway, when it is read:
 
     - a picture that cannot be decoded, and whatever else fails while a sample is prepared;
     - labels of a segmentation map that the model has no class for, and a map of another size than its
@@ -33,22 +31,15 @@ class DataGuardHook(Hook):
         UserError: With the file, the field and what is allowed.
     """
 
-    def before_train(self, runner: Runner) -> None:
-        self._guard(runner.train_dataloader.dataset, runner, required=True)
-
-    def before_val(self, runner: Runner) -> None:
-        self._guard(runner.val_dataloader.dataset, runner)
-
-    def before_test(self, runner: Runner) -> None:
-        self._guard(runner.test_dataloader.dataset, runner)
-
-    def _guard(self, dataset: Any, runner: Runner, required: bool = False) -> None:
-        classes = count_classes(runner.cfg.get('model') or {})
-        for part in unwrap(dataset):
-            if isinstance(part.pipeline, GuardedPipeline):
-                continue
-            check_coco(part, required)
-            part.pipeline = GuardedPipeline(part.pipeline, classes)
+    def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        # Here, not in a hook: a loop by iterations starts the workers as soon as it has the loader.
+        loader = super().build_dataloader(dataloader, *args, **kwargs)
+        for dataset in unwrap(loader.dataset):
+            if not isinstance(dataset.pipeline, GuardedPipeline):
+                check_coco(dataset, required=not getattr(dataset, 'test_mode', False))
+                classes = count_classes(self.cfg.get('model') or {})
+                dataset.pipeline = GuardedPipeline(dataset.pipeline, classes)
+        return loader
 
 
 class GuardedPipeline:

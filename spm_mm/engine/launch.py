@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from spm_mm.compat import allow_training_checkpoints, load_checkpoint
 from spm_mm.engine.atomic_files import write_files_whole
+from spm_mm.engine.data_guard import GuardedRunner
 from spm_mm.engine.liveness import lost_processes
 from spm_mm.errors import UserError
 
@@ -193,8 +194,7 @@ def build_runner(cfg: Config, loaders: list[str]) -> Runner:
         )
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(cfg)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.DataGuardHook')]
-    return Runner.from_cfg(cfg)
+    return GuardedRunner.from_cfg(cfg)
 
 
 def _start_cpu_processes(cfg: Config) -> None:

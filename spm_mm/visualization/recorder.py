@@ -53,7 +53,7 @@ class Recorder(TorchFunctionMode):
                     f'there is no module {name!r}: {suggest(name, [*filter(None, known)])}'
                 )
         self.model = model
-        self.inputs: dict[str, Tensor] = {}
+        self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
         self.attention: dict[str, list[Tensor]] = {name: [] for name in attention}
         self._modules = {name: known[name] for name in modules}
@@ -76,7 +76,7 @@ class Recorder(TorchFunctionMode):
         super().__exit__(*error)
 
     def _keep(self, name: str, _: nn.Module, inputs: tuple, output: Any) -> None:
-        self.inputs[name], self.outputs[name] = inputs[0], output
+        self.inputs[name], self.outputs[name] = inputs[0] if inputs else None, output
 
     def _enter(self, name: str, *_: Any) -> None:
         self._inside.append(name)

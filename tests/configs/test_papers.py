@@ -113,7 +113,7 @@ def test_results_of_runs(tool, tmp_path, capsys) -> None:
         (
             'mask-rcnn_pvt_tiny_1x_coco',
             '{"coco/bbox_mAP": 0.1, "step": 1}',
-            '{"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.2, "step": 3}',
+            '{"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.2, "coco/bbox_mAP_s": -1, "step": 3}',
         ),
     ):
         host = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
@@ -130,6 +130,7 @@ def test_results_of_runs(tool, tmp_path, capsys) -> None:
     )
     assert '| AP_b | 36.7 | 25.00 | -11.70 | NOT FINISHED, 3 of 12 |' in out
     assert '| AP_m | 35.1 | 20.00 |' in out
+    assert 'AP_b_small' not in out
     scalars.write_text('{"coco/bbox_mAP": ')
     with pytest.raises(UserError, match=r'scalars.json, line 1'):
         tool.print_results(tmp_path, 'spm')

@@ -147,7 +147,7 @@ def read_run(work_dir: Path, config: str) -> Run | None:
 
     Args:
         work_dir: Folder that mmengine wrote, with the config beside the dated folders of the logs.
-        config: Name of the config, without folder and ``.py``.
+        config: The config of the suite that it ran, HOST/NAME: its length is what counts as finished.
 
     Raises:
         UserError: If a log is not what mmengine writes.
@@ -162,7 +162,7 @@ def read_run(work_dir: Path, config: str) -> Run | None:
                 values = {
                     ours: entry[theirs] * factor
                     for ours, (theirs, factor) in LOGGED.items()
-                    if entry.get(theirs) is not None
+                    if entry.get(theirs, -1) >= 0  # COCO's -1: there was nothing to find
                 }
             except (ValueError, TypeError, AttributeError) as error:
                 raise UserError(f'{log}, line {number} is no log of mmengine: {error}') from error
@@ -170,16 +170,16 @@ def read_run(work_dir: Path, config: str) -> Run | None:
                 found, step = values, entry.get('step', step)
     if not found:
         return None
-    return Run(found, _progress(work_dir / f'{config}.py', step))
+    return Run(found, _progress(CONFIGS / f'{config}.py', step))
 
 
-def _progress(dumped: Path, step: int | None) -> str:
-    """How far a run came, from the config that mmengine wrote beside its logs."""
+def _progress(config: Path, step: int | None) -> str:
+    """How far a run came of what the config of the suite plans, in epochs or iterations."""
     if step is None:
         return 'test'
-    train = Config.fromfile(dumped).get('train_cfg') or {}
-    planned = train.get('max_epochs') or train.get('max_iters')
-    if planned is None or step >= planned:
+    train = Config.fromfile(config).train_cfg
+    planned = train.get('max_epochs') or train.max_iters
+    if step >= planned:
         return f'finished, {step}'
     return f'NOT FINISHED, {step} of {planned}'
 
@@ -193,7 +193,7 @@ def results(folder: Path, paper: str | None = None) -> Iterator[tuple[Row, Run]]
             by_name.setdefault(row.config.partition('/')[2], []).append(row)
     for dumped in sorted(folder.rglob('*.py')):
         if dumped.stem in by_name:
-            run = read_run(dumped.parent, dumped.stem)
+            run = read_run(dumped.parent, by_name[dumped.stem][0].config)
             if run is not None:
                 yield from ((row, run) for row in by_name[dumped.stem])
 
