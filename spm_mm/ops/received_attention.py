@@ -1,12 +1,14 @@
 """How much attention every key gets: the significance of a token (SG-Former, section 3.2).
 
-Fused attention does not tell its weights. They are computed a second time here, without a gradient:
-that costs one more product of queries and keys, and spares training from keeping the whole matrix
-of weights.
+Fused attention does not tell its weights. They are computed a second time here, without a gradient
+and for some queries at a time: that costs one more product of queries and keys, and the whole matrix
+of weights is never held.
 """
 
 import torch
 from torch import Tensor
+
+QUERIES_AT_A_TIME = 4096
 
 
 @torch.no_grad()
@@ -25,13 +27,18 @@ def received_attention(
     Returns:
         (N, S), at least in float32, without gradient.
     """
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    if key_mask is not None:
-        scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    if query_mask is not None:
-        weights = weights * query_mask[:, None, :, None]
-    return weights.mean(dim=(1, 2))
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    received = torch.zeros(k.shape[0], k.shape[2], dtype=dtype, device=k.device)
+    for start in range(0, q.shape[2], QUERIES_AT_A_TIME):
+        part = slice(start, start + QUERIES_AT_A_TIME)
+        scores = q[:, :, part] @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        if key_mask is not None:
+            scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))
+        weights = scores.softmax(dim=-1, dtype=dtype)
+        if query_mask is not None:
+            weights = weights * query_mask[:, None, part, None]
+        received = received + weights.sum(dim=(1, 2))
+    return received / (q.shape[1] * q.shape[2])
 
 
 def received_attention_reference(
