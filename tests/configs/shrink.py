@@ -33,6 +33,8 @@ def shrink(cfg: Config) -> Config:
     old = list(arch['embed_dims'])
     small = testing.tiny_config(name)['arch']
     new = list(small['embed_dims'])
+    if any(arch.get('teacher_depths', ())):
+        small['teacher_depths'] = (1, 1, 1, 1)
     backbone.arch = ConfigDict(small, _delete_=True)
     del backbone.arch['_delete_']
     for part, value in cfg.model.items():
