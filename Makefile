@@ -11,6 +11,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make lint   check style and formatting"
 	@echo "make setup  the environment alone"
+	@echo "make clean  remove the environments and what was built and run"
 	@echo "STACK=onedl with any of them: the maintained forks of the hosts, in .venv-onedl"
 
 setup:

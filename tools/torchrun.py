@@ -1,5 +1,6 @@
 """torchrun, but a failure ends with one line and the status of the process that failed first."""
 
+import logging
 import sys
 
 from torch.distributed import DistNetworkError
@@ -8,6 +9,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 if __name__ == '__main__':
+    # Torch's own report of a failure is many lines around what the process itself has said.
+    logging.getLogger('torch.distributed.elastic.multiprocessing').setLevel(logging.CRITICAL)
     # A process that a signal ended has the status that shells give it, 128 and the signal's number.
     try:
         main()

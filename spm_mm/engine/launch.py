@@ -249,8 +249,8 @@ def _check_data(cfg: Config, loader: str) -> None:
             state = 'is empty' if path.is_dir() else 'does not exist'
             raise UserError(
                 f'{path} {state}, and {loader} of the config reads it: lay the data out as'
-                f' docs/datasets.md says, or name its folder by the environment variable that'
-                f' stands there or by --cfg-options {loader}.dataset.data_root=DIR'
+                f' docs/datasets.md says, which names the environment variable for another folder, or'
+                f' set --cfg-options {loader}.dataset.data_root=DIR'
             )
 
 

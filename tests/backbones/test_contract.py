@@ -31,11 +31,18 @@ class TestGrid:
     def test_round_trip(self, backbone: str, merging: str) -> None:
         testing.check_round_trip(testing.tiny_config(backbone, merging))
 
-    def test_compile(self, backbone: str, merging: str) -> None:
-        model = testing.build_tiny(backbone, merging)
-        if not model.compilable:
-            pytest.skip(f'{backbone} declares that it does not compile as one graph')
-        testing.check_compile(model)
+
+# Tracing takes up to a minute: every backbone with its own merging, and one with every merging.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('backbone', 'merging'),
+    [(b, None) for b in testing.backbones()] + [('PVT', m) for m in testing.mergings()],
+)
+def test_compile(backbone: str, merging: str | None) -> None:
+    model = testing.build_tiny(backbone, merging)
+    if not model.compilable:
+        pytest.skip(f'{backbone} declares that it does not compile as one graph')
+    testing.check_compile(model)
 
 
 @pytest.mark.parametrize('backbone', testing.backbones())

@@ -167,7 +167,9 @@ class TestMistakes:
 
     def test_no_data_on_two_processes(self, run_tool, tmp_path, two_processes) -> None:
         root = dict(SCENES_ROOT=str(tmp_path), **two_processes)
-        self.refused(run_tool, 'tools/dist_train.sh', SCENES, 2, **root)
+        call = ('tools/dist_train.sh', SCENES, 2)
+        self.refused(run_tool, *call, **root)
+        assert 'exitcode' not in run_tool(*call, status=2, **root).stderr
 
     def test_launcher_without_torchrun(self, run_tool, scenes) -> None:
         call = ('tools/train.py', SCENES, '--launcher', 'pytorch')
