@@ -33,12 +33,9 @@ def main() -> None:
     args = parse_args()
     if args.output.suffix not in ('.pth', '.safetensors'):
         raise UserError(f'OUT must end in .pth or .safetensors, got {args.output}')
-    try:
-        converter = get_converter(args.source)
-        official = load_weights(args.input)
-        conversion = converter.convert(official, converter.model_for(official))
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+    converter = get_converter(args.source)
+    official = load_weights(args.input)
+    conversion = converter.convert(official, converter.model_for(official))
     print(conversion.report())
     if (conversion.missing or conversion.unexpected) and not args.partial:
         raise UserError('keys are missing or unexpected, nothing was written; --partial writes it')

@@ -48,10 +48,7 @@ def main() -> None:
     if args.output.suffix != '.pth':
         raise UserError(f'OUT must end in .pth, got {args.output}')
     allow_training_checkpoints()
-    try:
-        checkpoint = load_checkpoint(args.input)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+    checkpoint = load_checkpoint(args.input)
     if 'state_dict' not in checkpoint:
         raise UserError(f'{args.input} is no training checkpoint: it has no state_dict')
     weights = checkpoint['state_dict']

@@ -2,7 +2,7 @@
 
 import argparse
 
-from spm_mm.engine import add_picture_arguments, read_picture_arguments, run_tool
+from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.errors import UserError
 from spm_mm.visualization import Panel, attention_of_query, load_backbone, read_image, save_panels
 
@@ -10,18 +10,9 @@ from spm_mm.visualization import Panel, attention_of_query, load_backbone, read_
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_picture_arguments(parser, 'image', 'picture')
-    parser.add_argument(
-        '--query',
-        nargs=2,
-        type=float,
-        default=(0.5, 0.5),
-        metavar=('X', 'Y'),
-        help='place of the query, 0 to 1 from the left and from the top; default the middle',
-    )
+    add_place(parser, '--query', 'the query')
     args = parser.parse_args()
     cfg, size, title = read_picture_arguments(args)
-    if not all(0 <= share <= 1 for share in args.query):
-        raise UserError(f'--query must be from 0 to 1, got {args.query}')
     backbone = load_backbone(cfg, args.checkpoint)
     picture, image = read_image(args.image, cfg, size)
     mark = tuple(args.query)

@@ -7,8 +7,7 @@ import argparse
 import cv2
 import numpy as np
 
-from spm_mm.engine import add_picture_arguments, read_picture_arguments, run_tool
-from spm_mm.errors import UserError
+from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.visualization import Panel, load_backbone, read_image, sampled_pixels, save_panels
 
 SHARPNESS = 4  # pixels of the figure for one of the picture
@@ -18,18 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_picture_arguments(parser, 'image', 'picture')
     parser.add_argument('--stage', type=int, default=4, help='stage of the cell, 2 to 4')
-    parser.add_argument(
-        '--place',
-        nargs=2,
-        type=float,
-        default=(0.5, 0.5),
-        metavar=('X', 'Y'),
-        help='place of the cell, 0 to 1 from the left and from the top; default the middle',
-    )
+    add_place(parser, '--place', 'the cell')
     args = parser.parse_args()
     cfg, size, title = read_picture_arguments(args)
-    if not all(0 <= share <= 1 for share in args.place):
-        raise UserError(f'--place must be from 0 to 1, got {args.place}')
     backbone = load_backbone(cfg, args.checkpoint)
     picture, image = read_image(args.image, cfg, size)
     found = sampled_pixels(backbone, image, args.stage, tuple(args.place))

@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from spm_mm.engine import add_picture_arguments, read_picture_arguments, run_tool
+from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.errors import UserError
 from spm_mm.visualization import (
     Panel,
@@ -25,18 +25,9 @@ def main() -> None:
     parser.add_argument(
         '--block', type=int, help='self-guided block of the stage, from 0; default its last'
     )
-    parser.add_argument(
-        '--place',
-        nargs=2,
-        type=float,
-        default=(0.5, 0.5),
-        metavar=('X', 'Y'),
-        help='place whose merged token is shown, 0 to 1 from the left and from the top',
-    )
+    add_place(parser, '--place', 'the merged token that is shown')
     args = parser.parse_args()
     cfg, size, title = read_picture_arguments(args)
-    if not all(0 <= share <= 1 for share in args.place):
-        raise UserError(f'--place must be from 0 to 1, got {args.place}')
     backbone = load_backbone(cfg, args.checkpoint)
     if not 1 <= args.stage <= len(backbone.stages):
         raise UserError(f'--stage must be from 1 to {len(backbone.stages)}, got {args.stage}')
