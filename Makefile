@@ -20,8 +20,9 @@ setup:
 demo: setup
 	@$(PYTHON) tools/demo.py
 
+# One thread a process: the tests' models are too small for more.
 test: setup
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 $(PYTEST_ARGS)
 
 lint: setup
 	@$(PYTHON) -m ruff check .

@@ -29,7 +29,7 @@ EXTRAS = {
         'onedl-mmsegmentation>=1.4.2',
         'onedl-mmpretrain>=1.3.6',
     ],
-    'dev': ['pytest', 'ruff'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff'],
 }
 
 

@@ -1,8 +1,10 @@
 """Say in plain words what of this environment fits, what is missing, and how to mend it.
 
-Needs nothing but Python, and reads only. Ends with status 1 if something must be mended.
+Needs nothing but Python, and reads only. Ends with status 1 if something must be mended. Checkpoints
+that are named are read by the safe loader, which runs no code of theirs.
 """
 
+import argparse
 import ctypes
 import importlib
 import sys
@@ -197,7 +199,30 @@ def check_setuptools(found: dict[str, str]) -> Iterator[Finding]:
         )
 
 
+def check_checkpoint(path: str) -> Finding:
+    try:
+        from spm_mm.compat import allow_training_checkpoints, load_checkpoint, load_weights
+    except ImportError as error:
+        return Finding(path, f'cannot be read here: {error}', 'mend the packages first')
+    allow_training_checkpoints()
+    try:
+        count = len(load_weights(path))
+        iteration = load_checkpoint(path).get('meta', {}).get('iter')
+    except ValueError as error:
+        remedy = (
+            'do not load it by other means, unless you trust where it comes from: it may run code'
+        )
+        return Finding(path, str(error), remedy)
+    state = '' if iteration is None else f' of a training run at iteration {iteration}'
+    return Finding(path, f'{count} tensors{state}')
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'checkpoints', nargs='*', metavar='CHECKPOINT', help='file to check as well'
+    )
+    args = parser.parse_args()
     found = versions()
     findings = [
         Finding('Python', '.'.join(map(str, sys.version_info[:3]))),
@@ -205,6 +230,7 @@ def main() -> None:
         *check_distributions(found),
         *check_hosts(found),
         *check_setuptools(found),
+        *map(check_checkpoint, args.checkpoints),
     ]
     for finding in findings:
         print(f'{"fits" if finding.remedy is None else "MEND"}  {finding.subject}: {finding.text}')

@@ -59,7 +59,11 @@ def merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
         checkpoint = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         if checkpoint is not None:
             load_from(cfg, checkpoint)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.IterationSeedHook')]
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        dict(type='spm_mm.IterationSeedHook'),
+        dict(type='spm_mm.LastValidationHook'),
+    ]
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from spm_mm.errors import UserError
@@ -40,6 +41,18 @@ class GuardedRunner(Runner):
                 classes = count_classes(self.cfg.get('model') or {})
                 dataset.pipeline = GuardedPipeline(dataset.pipeline, classes)
         return loader
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        """The loop of validation, its workers started.
+
+        Forked after an iteration of several processes, beside threads that still end their exchange, a
+        worker can wait for ever: CPython 3.11 takes the lock of its thread states before it renews it.
+        """
+        built = super().build_val_loop(loop)
+        if built.dataloader.num_workers and built.dataloader.persistent_workers:
+            with torch.random.fork_rng(devices=[]):
+                iter(built.dataloader)
+        return built
 
 
 class GuardedPipeline:

@@ -1,5 +1,6 @@
 """Slurm, several machines and killed runs, on the CPU and with stand-ins for what is not here."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,12 +27,14 @@ def schedule(iterations: int, interval: int) -> tuple[str, ...]:
     )
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
+def wait_for(
+    condition, process: subprocess.Popen, seconds: float = 300, pause: float = 0.05
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, 'the run ended early'
         assert time.monotonic() < deadline, f'waited {seconds} s in vain'
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -40,6 +43,10 @@ def kill(process: subprocess.Popen) -> None:
     for member in [family, *family.children(recursive=True)]:
         member.kill()
     process.wait()
+
+
+def reached(work_dir: Path) -> int:
+    return max(int(path.stem[5:]) for path in work_dir.glob('iter_*.pth'))
 
 
 @pytest.fixture
@@ -159,11 +166,11 @@ def test_two_machines_and_one_dies(start, tmp_path) -> None:
     log = nodes[0].log.read_text()
     assert 'error: process 1 of 2 is gone, so this one stops' in log
 
-    reached = max(int(path.stem[5:]) for path in work_dir.glob('iter_*.pth'))
-    resume = ('--resume', *OPTIONS, *schedule(reached + 2, 2))
+    last = reached(work_dir) + 2
+    resume = ('--resume', *OPTIONS, *schedule(last, 2))
     nodes = [launch(rank, *resume) for rank in (0, 1)]
     assert [node.wait(timeout=300) for node in nodes] == [0, 0]
-    assert (work_dir / f'iter_{reached + 2}.pth').is_file()
+    assert (work_dir / f'iter_{last}.pth').is_file()
 
 
 # Killed and resumed
@@ -174,37 +181,92 @@ def content(path: Path) -> dict:
     return load_checkpoint(path)
 
 
-@pytest.mark.slow
-def test_killed_run_ends_as_an_undisturbed_one(start, tmp_path) -> None:
-    """To the last bit: weights, optimizer, learning rate and iteration, on one process."""
+def last_figures(work_dir: Path) -> dict:
+    """What the newest validation in a work dir logged."""
+    newest = max(work_dir.glob('*/vis_data/scalars.json'))
+    figures = json.loads(newest.read_text().splitlines()[-1])
+    assert 'mIoU' in figures
+    return {name: value for name, value in figures.items() if 'time' not in name}
 
-    def train(work_dir: Path, *arguments: str) -> subprocess.Popen:
-        return start(
-            sys.executable, 'tools/train.py', SCENES, '--work-dir', work_dir, *arguments, *OPTIONS,
-            *schedule(12, 2), 'model.backbone.drop_path_rate=0.3', CUDA_VISIBLE_DEVICES='',
-        )  # fmt: skip
 
-    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-    assert train(whole).wait(timeout=300) == 0
-    run = train(cut)
-    wait_for((cut / 'iter_4.pth').exists, run)
-    kill(run)
-    newest = max(cut.glob('iter_*.pth'), key=lambda path: int(path.stem[5:]))
-    half = cut / 'iter_11.pth'
-    half.write_bytes(newest.read_bytes()[:-1000])
-    run = train(cut, '--resume')
-    assert run.wait(timeout=300) == 0
-    log = run.log.read_text()
-    assert f'checkpoint {half} cannot be read by the safe loader' in log
-    assert f'resumed epoch: 0, iter: {newest.stem[5:]}' in log
-    one, other = content(whole / 'iter_12.pth'), content(cut / 'iter_12.pth')
-    assert one['meta']['iter'] == other['meta']['iter'] == 12
+def assert_same_end(whole: Path, cut: Path, iterations: int) -> None:
+    """To the last bit: weights, optimizer, learning rate, iteration and validation."""
+    one, other = content(whole / f'iter_{iterations}.pth'), content(cut / f'iter_{iterations}.pth')
+    assert one['meta']['iter'] == other['meta']['iter'] == iterations
     assert one['param_schedulers'] == other['param_schedulers']
     for name, value in one['state_dict'].items():
         assert torch.equal(value, other['state_dict'][name]), name
     for key, state in one['optimizer']['state'].items():
         for name, value in state.items():
             assert torch.equal(value, other['optimizer']['state'][key][name]), (key, name)
+    assert last_figures(whole) == last_figures(cut)
+
+
+def trainer(start, config: str, *options: str):
+    def train(work_dir: Path, *arguments: str) -> subprocess.Popen:
+        return start(
+            sys.executable, 'tools/train.py', config, '--work-dir', work_dir, *arguments,
+            '--cfg-options', *options, CUDA_VISIBLE_DEVICES='',
+        )  # fmt: skip
+
+    return train
+
+
+@pytest.mark.slow
+def test_killed_run_ends_as_an_undisturbed_one(start, tmp_path) -> None:
+    train = trainer(
+        start, SCENES, *OPTIONS[1:], *schedule(12, 2), 'model.backbone.drop_path_rate=0.3'
+    )
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    assert train(whole).wait(timeout=300) == 0
+    run = train(cut)
+    wait_for((cut / 'iter_4.pth').exists, run)
+    kill(run)
+    newest = reached(cut)
+    half = cut / 'iter_11.pth'
+    half.write_bytes((cut / f'iter_{newest}.pth').read_bytes()[:-1000])
+    run = train(cut, '--resume')
+    assert run.wait(timeout=300) == 0
+    log = run.log.read_text()
+    assert f'checkpoint {half} cannot be read by the safe loader' in log
+    assert f'resumed epoch: 0, iter: {newest}' in log
+    assert_same_end(whole, cut, 12)
+    # Killed after its last checkpoint and before the figures of the validation were there.
+    for figures in cut.glob('*/vis_data/scalars.json'):
+        figures.write_text('')
+    assert train(cut, '--resume').wait(timeout=300) == 0
+    assert_same_end(whole, cut, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    'CAMVID_ROOT' not in os.environ, reason='CAMVID_ROOT does not name the real data'
+)
+def test_killed_on_camvid(start, tmp_path) -> None:
+    """The published model on real data, killed in an epoch, in a validation, and in a checkpoint."""
+    train = trainer(
+        start, 'configs/mmseg/fpn_pvt_tiny_spm_camvid.py', 'train_dataloader.batch_size=2',
+        'train_cfg.max_iters=18', 'train_cfg.val_interval=9', 'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=6', 'val_dataloader.dataset.indices=24',
+    )  # fmt: skip
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    assert train(whole).wait(timeout=1200) == 0
+    moments = {
+        'in an epoch': (lambda log: ' 8/18]' in log, 6),
+        'in a validation': (lambda log: 'Iter(val) [ 2/24]' in log, 6),
+        'in a checkpoint': (lambda log: any(cut.glob('iter_12.pth.part')), 6),
+        'in the last validation': (
+            lambda log: 'Iter(val) [ 2/24]' in log.partition('[18/18]')[2],
+            18,
+        ),
+    }
+    for moment, (condition, newest) in moments.items():
+        run = train(cut, '--resume')
+        wait_for(lambda: condition(run.log.read_text()), run, seconds=1200, pause=0.001)  # noqa: B023
+        kill(run)
+        assert reached(cut) == newest, moment
+    assert train(cut, '--resume').wait(timeout=1200) == 0
+    assert_same_end(whole, cut, 18)
 
 
 WRITE = """

@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument('config', help='config file of MMSegmentation')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', metavar='OUT', type=Path, help='folder for the report')
-    parser.add_argument('--pictures', type=int, default=8, help='how many images to draw')
+    parser.add_argument(
+        '--pictures', type=int, default=8, help='how many images to draw (default 8)'
+    )
     add_arguments(parser, launcher=False)
     args = parser.parse_args()
     cfg = read_config(args)

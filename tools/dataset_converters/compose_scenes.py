@@ -394,12 +394,22 @@ def main() -> None:
     parser.add_argument('--train', type=int, default=400, help='training scenes (default 400)')
     parser.add_argument('--val', type=int, default=80, help='validation scenes (default 80)')
     parser.add_argument(
-        '--size', type=int, nargs=2, default=(128, 128), metavar=('WIDTH', 'HEIGHT'), help='pixels'
+        '--size',
+        type=int,
+        nargs=2,
+        default=(128, 128),
+        metavar=('WIDTH', 'HEIGHT'),
+        help='pixels (default 128 128)',
     )
     parser.add_argument(
-        '--objects', type=int, nargs=2, default=(2, 6), metavar=('MIN', 'MAX'), help='in a scene'
+        '--objects',
+        type=int,
+        nargs=2,
+        default=(2, 6),
+        metavar=('MIN', 'MAX'),
+        help='in a scene (default 2 to 6)',
     )
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='default 0')
     parser.add_argument(
         '--cutouts', type=Path, metavar='DIR', help='use RGBA pictures DIR/CLASS/*.png as objects'
     )

@@ -1,7 +1,7 @@
 """Write the four IDX files of Fashion-MNIST or MNIST as a folder of PNG pictures for each class.
 
 IN holds {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]; Debian's package dataset-fashion-mnist puts
-them into /usr/share/dataset-fashion-mnist. OUT receives {train,test}/CLASS/NUMBER.png.
+them into /usr/share/datasets/fashion-mnist. OUT receives {train,test}/CLASS/NUMBER.png.
 """
 
 import argparse

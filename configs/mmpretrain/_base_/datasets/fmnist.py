@@ -1,5 +1,6 @@
 # Fashion-MNIST, 28 x 28 grey, 10 classes, 60,000 to train and 10,000 to test, in folders as
 # tools/dataset_converters/idx_to_folders.py writes them; at 56 x 56.
+_base_ = 'small_folders.py'
 data_root = '{{$FMNIST_ROOT:data/fmnist}}'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -13,25 +14,8 @@ test_pipeline = [
     dict(type='Resize', scale=56),
     dict(type='PackInputs'),
 ]
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline
-    ),
-)
+train_dataloader = dict(batch_size=64, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=100,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CustomDataset', data_root=data_root, data_prefix='test', pipeline=test_pipeline
-    ),
+    batch_size=100, dataset=dict(data_root=data_root, data_prefix='test', pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator
