@@ -14,7 +14,7 @@ class WritesAFile:
         self.path = path
 
     def __reduce__(self):
-        return Path.touch, (self.path,)
+        return open, (str(self.path), 'w')
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_hostile_file_is_refused(run_tool, scenes, hostile, tmp_path, command) -
     done = run_tool(*words, status=status, SCENES_ROOT=str(scenes), CUDA_VISIBLE_DEVICES='')
     text = done.stdout + done.stderr
     assert 'hostile.pth cannot be read by the safe loader: ' in text
-    assert 'touch' in text
+    assert 'io.open' in text
     assert 'Traceback' not in text
     assert not (tmp_path / 'ran').exists()
     assert not list(out.glob('*.pth'))

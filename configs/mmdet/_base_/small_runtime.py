@@ -2,6 +2,6 @@
 _base_ = 'default_runtime.py'
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=1000),
+    checkpoint=dict(by_epoch=False, interval=300),
 )
 log_processor = dict(by_epoch=False)

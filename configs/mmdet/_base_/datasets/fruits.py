@@ -1,5 +1,5 @@
 # 18 photographs of dates, figs and hazelnuts with polygons (13 to train, 5 to validate), with short
-# sides of 320 to 448. docs/datasets.md says where they come from.
+# sides of 256 to 320. docs/datasets.md says where they come from.
 _base_ = 'small_coco.py'
 data_root = '{{$FRUITS_ROOT:data/fruits}}'
 train_pipeline = [
@@ -7,7 +7,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomChoiceResize',
-        scales=[(side * 4 // 3, side) for side in (320, 384, 448)],
+        scales=[(side * 4 // 3, side) for side in (256, 288, 320)],
         keep_ratio=True,
     ),
     dict(type='RandomFlip', prob=0.5),
@@ -15,7 +15,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(512, 384), keep_ratio=True),
+    dict(type='Resize', scale=(384, 288), keep_ratio=True),
     *_base_.test_tail,
 ]
 dataset = dict(

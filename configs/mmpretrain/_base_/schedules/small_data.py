@@ -1,5 +1,5 @@
 # For runs from scratch on small data: a short linear warm-up, then a cosine.
-max_iters = 1000
+max_iters = 600
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
