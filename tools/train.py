@@ -54,6 +54,8 @@ def merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
+    if cfg.get('load_from'):
+        load_from(cfg, cfg.load_from, partial=True)
     if args.resume is not None:
         cfg.resume = True
         checkpoint = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume

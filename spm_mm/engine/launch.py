@@ -132,12 +132,13 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def load_from(cfg: Config, checkpoint: str) -> None:
+def load_from(cfg: Config, checkpoint: str, partial: bool = False) -> None:
     """Let the Runner load a checkpoint, and refuse one of another model.
 
     Args:
         cfg: Config of any of the three hosts; it is changed.
         checkpoint: The file.
+        partial: Take what fits of another model's, as for fine-tuning.
 
     Raises:
         UserError: If there is no such file, or the safe loader does not read it.
@@ -145,7 +146,8 @@ def load_from(cfg: Config, checkpoint: str) -> None:
     allow_training_checkpoints()
     load_checkpoint(checkpoint)  # mmengine would read it late, and say what is wrong badly
     cfg.load_from = checkpoint
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
+    if not partial:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
 
 
 def latest_checkpoint(work_dir: str) -> str | None:
