@@ -189,18 +189,31 @@ class ScaleAttention(nn.Module):
             q, k, v = (t.flatten(1, 2)[:, None] for t in (q, k, v))
         windows = q.shape[1]
         q, k, v = (self._heads(t) for t in (q, k, v))
-        attn_mask = None if key_mask is None else key_mask[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        out, received = self.weigh(q, k, v, key_mask, query_mask, significance)
         out = out.transpose(1, 2).reshape(b, windows, q.shape[2], -1)
         out = from_windows(out, span, h, w) if self.in_windows else out.view(b, h, w, -1)
-        if not significance:
+        if received is None:
             return out, None
-        received = received_attention(q, k, key_mask, query_mask).view(b, windows, -1, 1)
+        received = received.view(b, windows, -1, 1)
         if self.in_windows:
             received = from_windows(received, side, rows, columns)
         received = received.reshape(b, 1, rows, columns)
         cells = (rows * self.scale, columns * self.scale) if self.keep_border else (h, w)
         return out, F.interpolate(received, size=cells)[:, 0, :h, :w]
+
+    def weigh(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None,
+        query_mask: Tensor | None,
+        significance: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What (N, G, T, D) queries read, and, if asked for, what each key receives, (N, S)."""
+        attn_mask = None if key_mask is None else key_mask[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return out, received_attention(q, k, key_mask, query_mask) if significance else None
 
     def _heads(self, windows: Tensor) -> Tensor:
         """(B, windows, T, C_out) to (B * windows, G, T, D)."""

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -18,10 +17,10 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spm_mm.merging import stepwise
-from spm_mm.ops.guided_attention import guided_attention_reference
+from spm_mm.literal import make_literal
+from spm_mm.merging import GuidedLocalEnhancement
 
-__all__ = ['Complexity', 'build_on_meta', 'default_shape', 'measure']
+__all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measure']
 
 # What MMDetection's own counter lets into the heads of a two-stage detector: as many boxes as
 # proposals are kept, and as many masks as detections.
@@ -129,12 +128,11 @@ def measure(
     for module in model.modules():
         if isinstance(module, (*NORMS, nn.ReLU, nn.modules.conv._ConvNd)):
             module.register_forward_hook(count_elements)
-    attention = guided_attention_reference if as_published else stepwise.guided_attention
-    with (
-        mock.patch.object(stepwise, 'guided_attention', attention),
-        torch.no_grad(),
-        counter,
-    ):
+    if as_published:
+        for module in model.modules():
+            if isinstance(module, GuidedLocalEnhancement):
+                make_literal(module)
+    with torch.no_grad(), counter:
         _run(model, torch.empty(1, 3, height, width, device='meta'))
     by_operator = counter.get_flop_counts()['Global']
     products = sum(
@@ -155,6 +153,14 @@ def measure(
     if not params['other'] and not macs['other']:
         del params['other'], macs['other']
     return Complexity(params, macs, products // 2, total - owned, **elements)
+
+
+def count_macs(model: nn.Module, *inputs: Any) -> int:
+    """MACs of one pass of a model; build both it and the inputs on the ``meta`` device."""
+    counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
+    with torch.no_grad(), counter:
+        model(*inputs)
+    return counter.get_total_flops() // 2
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -143,12 +143,16 @@ class GuidedLocalEnhancement(nn.Module):
         tokens = tokens.flatten(0, 2)
         if mask is not None:
             mask = mask.expand(b, rows, columns, -1).flatten(0, 2)
-        arguments = (tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
         if guides is not None:
-            out = guided_attention(*arguments)
+            out = self.attend(tokens, mask)
         else:
-            out = masked_mean(window_attention(*arguments), mask)
+            out = window_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
+            out = masked_mean(out, mask)
         return self.out_norm(out.view(b, rows, columns, c))
+
+    def attend(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """What the guides, the first of the tokens (N, T, C), read in their windows: (N, C)."""
+        return guided_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
 
     def make_guides(self, x: Tensor, rows: int, columns: int) -> Tensor | None:
         """One guide for each window, (B, rows, columns, C); None where windows are averaged."""
