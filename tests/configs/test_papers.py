@@ -110,10 +110,27 @@ def test_counts_of_a_detector_add_up() -> None:
     mask = 14 * 14 * (4 * 256 * 256 * 9 + 256 * 256 * 4) + 28 * 28 * 256 * 80
     assert counted.macs['bbox_head'] == 1000 * box
     assert counted.macs['mask_head'] == 100 * mask
+    assert counted.spread == 100 * (28 * 28 - 14 * 14) * 256 * 256 * 4
+    assert counted.of('roi_head.mask_head.upsample') == (
+        256 * 256 * 4 + 256,
+        100 * 196 * 256 * 1024,
+    )
+    assert (
+        counted.of('neck') == counted.of('nec*') == (counted.params['neck'], counted.macs['neck'])
+    )
+    assert counted.of('tail') is None
     assert counted.params['neck'] == sum(c * 256 + 256 for c in (64, 128, 320, 512)) + 4 * (
         256 * 256 * 9 + 256
     )
     assert counted.macs.get('other', 0) == 0
+
+
+def test_counts_of_a_segmentor_hold_the_interpolations() -> None:
+    """Four maps in the PaCa head, the first to its own size, and the logits to the image."""
+    cfg = Config.fromfile(ROOT / 'configs/mmseg/paca_pacavit_tiny_ade20k.py')
+    counted = measure(cfg, (64, 96))
+    assert counted.interpolated == 4 * 256 * 16 * 24 + 150 * 64 * 96
+    assert counted.spread == 0
 
 
 def test_get_flops_tool(run_tool) -> None:
