@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map, init_convs
+from spm_mm.layers import Linear, conv_on_map, init_convs
 from spm_mm.ops import from_windows, pad_to_multiple, received_attention, sorted_runs, to_windows
 from spm_mm.registry import suggest
 
@@ -30,7 +30,7 @@ class LocalPosition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, channels)
+        self.linear = Linear(channels, channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         init_convs(self.conv)
 
@@ -163,8 +163,8 @@ class ScaleAttention(nn.Module):
             self.norm = nn.LayerNorm(channels)
             self.act = nn.GELU()
             init_convs(self.merge)
-        self.q = nn.Linear(channels, out_channels, bias=qkv_bias)
-        self.kv = nn.Linear(channels, 2 * out_channels, bias=qkv_bias)
+        self.q = Linear(channels, out_channels, bias=qkv_bias)
+        self.kv = Linear(channels, 2 * out_channels, bias=qkv_bias)
 
     def forward(self, x: Tensor, significance: bool) -> tuple[Tensor, Tensor | None]:
         b, h, w, _ = x.shape
@@ -285,7 +285,7 @@ class HybridScaleAttention(nn.Module):
             for scale in scales
         )  # fmt: skip
         self.lepe = LocalPosition(channels)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(
         self, x: Tensor, significance: Tensor | None = None

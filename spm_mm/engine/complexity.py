@@ -27,6 +27,10 @@ __all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measur
 BOXES, MASKS = 1000, 100
 # Lists of modules whose entries are parts of their own.
 LISTED = ('mergings', 'stages', 'norms')
+# Where torch.nn keeps its layers; their common base is elsewhere.
+LAYER_MODULES = tuple(
+    f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
+)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -147,7 +151,7 @@ def measure(
     owned = sum(
         parameter.numel()
         for module in model.modules()
-        if type(module).__module__.startswith('torch.nn.')
+        if any(base.__module__.startswith(LAYER_MODULES) for base in type(module).__mro__)
         for parameter in module.parameters(recurse=False)
     )
     if not params['other'] and not macs['other']:

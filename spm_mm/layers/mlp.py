@@ -1,6 +1,7 @@
 from torch import Tensor, nn
 
 from spm_mm.layers.channels_last import conv_on_map
+from spm_mm.layers.linear import GELULinear, Linear
 
 
 class MLP(nn.Module):
@@ -16,12 +17,11 @@ class MLP(nn.Module):
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
         hidden = int(channels * ratio)
-        self.fc1 = nn.Linear(channels, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = Linear(channels, hidden)
+        self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class DepthwiseMLP(nn.Module):
@@ -39,12 +39,11 @@ class DepthwiseMLP(nn.Module):
         super().__init__()
         hidden = int(channels * ratio)
         self.shortcut = shortcut
-        self.fc1 = nn.Linear(channels, hidden)
+        self.fc1 = Linear(channels, hidden)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
         mixed = conv_on_map(self.dwconv, x)
-        return self.fc2(self.act(x + mixed if self.shortcut else mixed))
+        return self.fc2(x + mixed if self.shortcut else mixed)

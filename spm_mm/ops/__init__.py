@@ -6,6 +6,7 @@ from spm_mm.ops.guided_attention import (
     guided_attention_reference,
     window_attention,
 )
+from spm_mm.ops.linear import gelu_linear, gelu_linear_reference, linear
 from spm_mm.ops.received_attention import received_attention, received_attention_reference
 from spm_mm.ops.relative_attention import relative_attention, relative_attention_reference
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
@@ -15,8 +16,11 @@ __all__ = [
     'deform_conv',
     'deform_conv_reference',
     'from_windows',
+    'gelu_linear',
+    'gelu_linear_reference',
     'guided_attention',
     'guided_attention_reference',
+    'linear',
     'pad_to_multiple',
     'received_attention',
     'received_attention_reference',
