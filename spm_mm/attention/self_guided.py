@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError
 from spm_mm.layers import Linear, conv_on_map, init_convs
-from spm_mm.ops import from_windows, pad_to_multiple, received_attention, sorted_runs, to_windows
+from spm_mm.ops import attend_and_receive, from_windows, pad_to_multiple, sorted_runs, to_windows
 from spm_mm.registry import suggest
 
 GUIDES = ('hybrid', 'local', 'global', 'manual')
@@ -211,9 +211,10 @@ class ScaleAttention(nn.Module):
         significance: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """What (N, G, T, D) queries read, and, if asked for, what each key receives, (N, S)."""
+        if significance:
+            return attend_and_receive(q, k, v, key_mask, query_mask)
         attn_mask = None if key_mask is None else key_mask[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return out, received_attention(q, k, key_mask, query_mask) if significance else None
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask), None
 
     def _heads(self, windows: Tensor) -> Tensor:
         """(B, windows, T, C_out) to (B * windows, G, T, D)."""

@@ -38,9 +38,10 @@ class Plan:
     """What is measured of every subject.
 
     ``sizes`` are pixels (H, W); ``variants`` are float32, autocast to bfloat16, and float32 by
-    ``torch.compile``; a ``repeat`` of 0 counts multiply-accumulates alone. ``clock`` is ``'wall'``, or
-    ``'cpu'`` for the time that the process really ran, which a busy machine disturbs less (CPU, one
-    thread). ``kernels`` is how many of the costliest operators to name.
+    ``torch.compile`` for that very size; a ``repeat`` of 0 counts multiply-accumulates alone.
+    ``clock`` is ``'wall'``, or ``'cpu'`` for the time that the process really ran, which a busy
+    machine disturbs less (CPU, one thread). ``kernels`` is how many of the costliest operators to
+    name.
     """
 
     sizes: Sequence[tuple[int, int]] = SIZES
@@ -109,10 +110,6 @@ def measure_all(
     models = {name: model.to(plan.device) for name, model in models.items()}
     results = []
     for variant in plan.variants:
-        runs = dict(models)
-        if variant == 'compiled':
-            torch._dynamo.reset()
-            runs = {name: torch.compile(model) for name, model in models.items()}
         for size in plan.sizes:
             for batch in plan.batches:
                 for mode in plan.modes:
@@ -121,7 +118,7 @@ def measure_all(
                         for s in subjects
                     ]
                     if plan.repeat:
-                        _measure_rows(subjects, runs, rows, plan)
+                        _measure_rows(subjects, models, rows, plan)
                     results += rows
     return results
 
@@ -131,11 +128,14 @@ def _measure_rows(
 ) -> None:
     first = rows[0]
     passes = []
+    torch._dynamo.reset()
     for subject in subjects:
         torch.manual_seed(0)
         inputs = subject.draw(first.batch, first.size).to(plan.device)
         inputs.requires_grad_(subject.part and first.mode == 'training')
         model = models[subject.name].train(first.mode == 'training')
+        if first.variant == 'compiled':
+            model = torch.compile(model, dynamic=False)
         passes.append(make_pass(model, inputs, first.mode, first.variant, plan.device))
     for row, seconds in zip(rows, alternate(passes, plan), strict=True):
         row.seconds = seconds

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.layers import GELULinear, Linear
+from spm_mm.layers.mlp import DepthwiseConv
 from spm_mm.literal.base import literal_form
 
 
@@ -21,6 +22,12 @@ def weigh(module: SpatialReductionAttention, q: Tensor, k: Tensor, v: Tensor, *g
 @literal_form(Linear)
 def linear(module: Linear, x: Tensor) -> Tensor:
     return F.linear(x, module.weight, module.bias)
+
+
+@literal_form(DepthwiseConv)
+def depthwise_convolution(module: DepthwiseConv, x: Tensor) -> Tensor:
+    mixed = F.conv2d(x, module.weight, module.bias, padding=1, groups=module.groups)
+    return x + mixed if module.shortcut else mixed
 
 
 @literal_form(GELULinear)

@@ -15,9 +15,9 @@ def results(function, x, weight, bias) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize('pair', PAIRS)
 @pytest.mark.parametrize('bias', [True, False])
-@pytest.mark.parametrize('rows', [(5,), (2, 30, 40)])
+@pytest.mark.parametrize('rows', [(5,), (2, 30, 40), (3, 150, 160)])
 def test_equals_the_reference(pair, bias: bool, rows: tuple[int, ...]) -> None:
-    """A small product, and one that oneDNN takes: 2 * 30 * 40 * 64 * 96 multiply-accumulates."""
+    """A small product, one that oneDNN takes, and one that is made in parts: 72,000 rows of 64."""
     x = torch.randn(*rows, 64, requires_grad=True)
     weight = (torch.randn(96, 64) / 8).requires_grad_()
     b = torch.randn(96, requires_grad=True) if bias else None
