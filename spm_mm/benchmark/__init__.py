@@ -7,6 +7,7 @@ from spm_mm.benchmark.measure import (
     Measurement,
     Plan,
     agree,
+    build_all,
     machine_rates,
     measure_all,
 )
@@ -25,6 +26,7 @@ __all__ = [
     'Preset',
     'Subject',
     'agree',
+    'build_all',
     'draw',
     'gle_subjects',
     'machine_rates',

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from spm_mm.registry import MODELS, SCOPE
+from spm_mm.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,8 @@ class HostForm:
 
 def host_twin(ours: nn.Module, form: HostForm) -> nn.Module:
     """The host's model with our weights, and with our epsilon in every norm."""
-    init_default_scope(form.type.split('.')[0])
-    arguments = form.arguments(ours.arch)
-    theirs = MODELS.build(dict(type=form.type, drop_path_rate=ours.drop_path_rate, **arguments))
-    init_default_scope(SCOPE)
+    cfg = dict(type=form.type, drop_path_rate=ours.drop_path_rate, **form.arguments(ours.arch))
+    theirs = MODELS.build(cfg | dict(_scope_=form.type.split('.')[0]))
     with torch.no_grad():
         wanted = theirs.state_dict()
         gathered: dict[str, list[Tensor]] = {}
@@ -103,6 +100,12 @@ def _pvt_arguments(arch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 HOST_FORMS: dict[str, HostForm] = {
+    'PVTv2': HostForm(
+        'MMDetection',
+        'mmdet.PyramidVisionTransformerV2',
+        _pvt_arguments,
+        _pvt_rules({'fc1': 0, 'dwconv': 1, 'fc2': 4}, first=0),
+    ),
     'PVT': HostForm(
         'MMDetection',
         'mmdet.PyramidVisionTransformer',

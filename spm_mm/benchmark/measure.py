@@ -14,6 +14,7 @@ in it.
 """
 
 import contextlib
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -37,9 +38,10 @@ class Plan:
     """What is measured of every subject.
 
     ``sizes`` are pixels (H, W); ``variants`` are float32, autocast to bfloat16, and float32 by
-    ``torch.compile``; a ``repeat`` of 0 counts multiply-accumulates alone. ``clock`` is ``'wall'``, or
-    ``'cpu'`` for the time that the process really ran, which a busy machine disturbs less (CPU, one
-    thread). ``kernels`` is how many of the costliest operators to name.
+    ``torch.compile`` for that very size; a ``repeat`` of 0 counts multiply-accumulates alone.
+    ``clock`` is ``'wall'``, or ``'cpu'`` for the time that the process really ran, which a busy
+    machine disturbs less (CPU, one thread). ``kernels`` is how many of the costliest operators to
+    name.
     """
 
     sizes: Sequence[tuple[int, int]] = SIZES
@@ -86,23 +88,28 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
     return first, third
 
 
-def measure_all(subjects: Sequence[Subject], plan: Plan) -> list[Measurement]:
+def build_all(subjects: Sequence[Subject]) -> dict[str, nn.Module]:
+    """Build every subject from the same random numbers, so that twins have equal weights."""
+    models = {}
+    for subject in subjects:
+        torch.manual_seed(0)
+        models[subject.name] = subject.make()
+    return models
+
+
+def measure_all(
+    subjects: Sequence[Subject], models: dict[str, nn.Module], plan: Plan
+) -> list[Measurement]:
     """Measure every subject at every size, batch, mode and variant of the plan."""
     macs = {}
     for subject in subjects:
-        with torch.device('meta'):
-            model = subject.make().eval()
-            for size in plan.sizes:
-                macs[subject.name, size] = count_macs(model, subject.draw(1, size))
-    models = {}
-    if plan.repeat:
-        models = {subject.name: _build(subject).to(plan.device) for subject in subjects}
+        abstract = copy.deepcopy(models[subject.name]).to('meta').eval()
+        for size in plan.sizes:
+            with torch.device('meta'):
+                macs[subject.name, size] = count_macs(abstract, subject.draw(1, size))
+    models = {name: model.to(plan.device) for name, model in models.items()}
     results = []
     for variant in plan.variants:
-        runs = dict(models)
-        if variant == 'compiled':
-            torch._dynamo.reset()
-            runs = {name: torch.compile(model) for name, model in models.items()}
         for size in plan.sizes:
             for batch in plan.batches:
                 for mode in plan.modes:
@@ -111,7 +118,7 @@ def measure_all(subjects: Sequence[Subject], plan: Plan) -> list[Measurement]:
                         for s in subjects
                     ]
                     if plan.repeat:
-                        _measure_rows(subjects, runs, rows, plan)
+                        _measure_rows(subjects, models, rows, plan)
                     results += rows
     return results
 
@@ -121,11 +128,14 @@ def _measure_rows(
 ) -> None:
     first = rows[0]
     passes = []
+    torch._dynamo.reset()
     for subject in subjects:
         torch.manual_seed(0)
         inputs = subject.draw(first.batch, first.size).to(plan.device)
         inputs.requires_grad_(subject.part and first.mode == 'training')
         model = models[subject.name].train(first.mode == 'training')
+        if first.variant == 'compiled':
+            model = torch.compile(model, dynamic=False)
         passes.append(make_pass(model, inputs, first.mode, first.variant, plan.device))
     for row, seconds in zip(rows, alternate(passes, plan), strict=True):
         row.seconds = seconds
@@ -222,9 +232,10 @@ def costliest_operators(
     return [(name, took / whole) for name, took in best]
 
 
-def agree(subjects: Sequence[Subject], size: tuple[int, int]) -> dict[str, float]:
+def agree(
+    subjects: Sequence[Subject], models: dict[str, nn.Module], size: tuple[int, int]
+) -> dict[str, float]:
     """How far twins are from each other: the largest relative L2 distance of an output, in float32."""
-    models = {subject.name: _build(subject) for subject in subjects}
     distances = {}
     for subject in subjects:
         if not subject.twin:
@@ -243,24 +254,18 @@ def agree(subjects: Sequence[Subject], size: tuple[int, int]) -> dict[str, float
     return distances
 
 
-def machine_rates(device: str) -> dict[str, float]:
+def machine_rates(device: str, clock: str) -> dict[str, float]:
     """What the machine itself reaches: FLOP/s of a float32 product of matrices, bytes/s of a copy."""
     side, count = (4096, 2**28) if device != 'cpu' else (1024, 2**25)
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     source = torch.randn(count, device=device)
     target = torch.empty_like(source)
-    plan = Plan(sizes=(), repeat=7, device=device)
+    plan = Plan(repeat=7, clock=clock, device=device)
     product, copied = alternate([lambda: a @ b, lambda: target.copy_(source)], plan)
     return {
         'flop_per_second': 2 * side**3 / min(product),
         'copied_bytes_per_second': 2 * 4 * count / min(copied),
     }
-
-
-def _build(subject: Subject) -> nn.Module:
-    """Build with the same random numbers every time: twins have equal weights."""
-    torch.manual_seed(0)
-    return subject.make()
 
 
 def _synchronize(device: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
@@ -55,8 +54,8 @@ def subject_of(spec: str) -> Subject:
         if not Path(place).is_file():
             raise UserError(f'config {place} does not exist')
         cfg = Config.fromfile(place)
-        init_default_scope(cfg.get('default_scope', SCOPE))
         config = copy.deepcopy(dict(cfg.model.backbone))
+        config.setdefault('_scope_', cfg.get('default_scope', SCOPE))
         config.pop('init_cfg', None)
         name = Path(place).stem
     else:

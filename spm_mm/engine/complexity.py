@@ -28,6 +28,10 @@ __all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measur
 BOXES, MASKS = 1000, 100
 # Lists of modules whose entries are parts of their own.
 LISTED = ('mergings', 'stages', 'norms')
+# Where torch.nn keeps its layers; their common base is elsewhere.
+LAYER_MODULES = tuple(
+    f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
+)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -164,7 +168,7 @@ def measure(
     owned = sum(
         parameter.numel()
         for module in names
-        if type(module).__module__.startswith('torch.nn.')
+        if any(base.__module__.startswith(LAYER_MODULES) for base in type(module).__mro__)
         for parameter in module.parameters(recurse=False)
     )
     return Complexity(

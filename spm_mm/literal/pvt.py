@@ -1,9 +1,11 @@
-"""PVT: attention to a reduced map (section 3.3), and the MLP that most families share."""
+"""PVT: attention to a reduced map (section 3.3), and the linear layers that all families share."""
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.layers import MLP, DepthwiseMLP, conv_on_map
+from spm_mm.layers import GELULinear, Linear
+from spm_mm.layers.mlp import DepthwiseConv
 from spm_mm.literal.base import literal_form
 
 
@@ -17,13 +19,17 @@ def weigh(module: SpatialReductionAttention, q: Tensor, k: Tensor, v: Tensor, *g
     return attend(q, k, v)
 
 
-@literal_form(MLP)
-def mlp(module: MLP, x: Tensor) -> Tensor:
-    return module.fc2(module.act(module.fc1(x)))
+@literal_form(Linear)
+def linear(module: Linear, x: Tensor) -> Tensor:
+    return F.linear(x, module.weight, module.bias)
 
 
-@literal_form(DepthwiseMLP)
-def depthwise_mlp(module: DepthwiseMLP, x: Tensor) -> Tensor:
-    x = module.fc1(x)
-    mixed = conv_on_map(module.dwconv, x)
-    return module.fc2(module.act(x + mixed if module.shortcut else mixed))
+@literal_form(DepthwiseConv)
+def depthwise_convolution(module: DepthwiseConv, x: Tensor) -> Tensor:
+    mixed = F.conv2d(x, module.weight, module.bias, padding=1, groups=module.groups)
+    return x + mixed if module.shortcut else mixed
+
+
+@literal_form(GELULinear)
+def gelu_linear(module: GELULinear, x: Tensor) -> Tensor:
+    return F.linear(F.gelu(x), module.weight, module.bias)

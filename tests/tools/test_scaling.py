@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from spm_mm.benchmark.report import slope
 
 
@@ -22,9 +20,3 @@ def test_paca_is_linear_and_spatial_reduction_is_not(load_tool, tmp_path, capsys
         assert [row['size'] for row in rows] == [[int(side)] * 2 for side in sides]
         grows[name] = slope([row['size'] for row in rows], [row['macs'] for row in rows])
     assert grows['pacavit_tiny_in1k'] <= 1.1 < grows['pvt_tiny_in1k']
-
-
-def test_slope() -> None:
-    sizes = [(64, 64), (100, 100), (300, 300)]
-    assert slope(sizes, [3.0 * h * w for h, w in sizes]) == pytest.approx(1)
-    assert slope(sizes, [0.5 * (h * w) ** 2 for h, w in sizes]) == pytest.approx(2)

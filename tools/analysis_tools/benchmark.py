@@ -28,6 +28,7 @@ from spm_mm.benchmark import (
     Plan,
     Subject,
     agree,
+    build_all,
     draw,
     gle_subjects,
     machine_rates,
@@ -149,13 +150,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         'clock': plan.clock,
     }
     if plan.repeat:
-        machine |= machine_rates(plan.device)
-    distances = agree(subjects, min(plan.sizes)) if plan.repeat else {}
+        machine |= machine_rates(plan.device, plan.clock)
+    models = build_all(subjects)
+    distances = agree(subjects, models, min(plan.sizes)) if plan.repeat else {}
     for name, distance in distances.items():
         console.print(f'{name}: outputs differ by {distance:.1e}')
         if not distance <= TOLERANCE:
             raise UserError(f'{name} puts out something else: relative distance {distance:.1e}')
-    rows = measure_all(subjects, plan)
+    rows = measure_all(subjects, models, plan)
     console.print(', '.join(f'{key} {_shown(value)}' for key, value in machine.items()))
     console.print(tabulate(rows, args.markdown))
     if len(plan.sizes) > 1:
