@@ -39,8 +39,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 class Complexity:
     """Parameters and MACs by part, in the order of the network; MACs are those of one image.
 
-    ``modules`` holds the same two of every module that has any, by its name in the model, those inside
-    it included. The other fields are what the counters of papers see differently, in all: ``products``
+    ``modules`` holds the same two of every module, by its name in the model, those inside it included. The other fields are what the counters of papers see differently, in all: ``products``
     are the MACs of attention products and ``bare_params`` the parameters that no layer of ``torch.nn``
     owns (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased``,
     ``rectified`` and ``interpolated`` are the elements that leave a norm, a convolution with a bias, a
@@ -174,7 +173,7 @@ def measure(
     return Complexity(
         params,
         part_macs,
-        {name: (_size(m), macs[m]) for m, name in names.items() if _size(m) or macs[m]},
+        {name: (_size(m), macs[m]) for m, name in names.items() if name},
         products // 2,
         total - owned,
         **elements,
