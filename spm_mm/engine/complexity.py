@@ -39,9 +39,10 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 class Complexity:
     """Parameters and MACs by part, in the order of the network; MACs are those of one image.
 
-    ``modules`` holds the same two of every module, by its name in the model, those inside it included. The other fields are what the counters of papers see differently, in all: ``products``
-    are the MACs of attention products and ``bare_params`` the parameters that no layer of ``torch.nn``
-    owns (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased``,
+    ``modules`` holds the same two of every module, by its name in the model, those inside it included.
+    The other fields are what the counters of papers see differently, in all: ``products`` are the MACs
+    of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
+    (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased``,
     ``rectified`` and ``interpolated`` are the elements that leave a norm, a convolution with a bias, a
     ReLU and a bilinear interpolation, which some of them count; ``spread`` is what transposed
     convolutions cost more where they are counted at the size of their output.
