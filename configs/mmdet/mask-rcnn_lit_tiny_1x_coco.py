@@ -1,5 +1,6 @@
-# LIT-Ti, Mask R-CNN 1x on COCO: LIT, Table 7. The offset layers learn at the full rate, and each
-# device has its own batch statistics, as in the official detection code.
+# LIT-Ti, Mask R-CNN 1x on COCO: LIT, Table 7. The offset layers learn at the full rate, as in
+# the official detection code. Batch norms are plain, with the statistics of each device: whether the
+# published runs had them synchronised is not known (norm_cfg of the merging).
 _base_ = [
     '_base_/models/mask-rcnn_fpn.py',
     '_base_/datasets/coco_instance.py',

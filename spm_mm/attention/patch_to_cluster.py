@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map
+from spm_mm.layers import GELULinear, Linear, conv_on_map
 from spm_mm.registry import suggest
 
 
@@ -46,11 +46,11 @@ class MLPClustering(nn.Module):
 
     def __init__(self, channels: int, num_clusters: int, ratio: int = 4) -> None:
         super().__init__()
-        self.embed = nn.Linear(channels, ratio * channels)
-        self.to_clusters = nn.Linear(ratio * channels, num_clusters)
+        self.embed = Linear(channels, ratio * channels)
+        self.to_clusters = GELULinear(ratio * channels, num_clusters)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.to_clusters(F.gelu(self.embed(x)))
+        return self.to_clusters(self.embed(x))
 
 
 CLUSTERINGS = {'conv': ConvClustering, 'mlp': MLPClustering}
@@ -110,10 +110,10 @@ class PatchToClusterAttention(nn.Module):
             if clustering is not None:
                 self.clustering = CLUSTERINGS[clustering](channels, num_clusters)
             self.cluster_norm = nn.LayerNorm(channels, eps=1e-6)
-        self.q = nn.Linear(channels, channels)
-        self.k = nn.Linear(channels, channels)
-        self.v = nn.Linear(channels, channels)
-        self.proj = nn.Linear(channels, channels)
+        self.q = Linear(channels, channels)
+        self.k = Linear(channels, channels)
+        self.v = Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor, assignment: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         b, h, w, c = x.shape

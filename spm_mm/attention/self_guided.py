@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map, init_convs
-from spm_mm.ops import from_windows, pad_to_multiple, received_attention, sorted_runs, to_windows
+from spm_mm.layers import Linear, conv_on_map, init_convs
+from spm_mm.ops import attend_and_receive, from_windows, pad_to_multiple, sorted_runs, to_windows
 from spm_mm.registry import suggest
 
 GUIDES = ('hybrid', 'local', 'global', 'manual')
@@ -30,7 +30,7 @@ class LocalPosition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, channels)
+        self.linear = Linear(channels, channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         init_convs(self.conv)
 
@@ -163,8 +163,8 @@ class ScaleAttention(nn.Module):
             self.norm = nn.LayerNorm(channels)
             self.act = nn.GELU()
             init_convs(self.merge)
-        self.q = nn.Linear(channels, out_channels, bias=qkv_bias)
-        self.kv = nn.Linear(channels, 2 * out_channels, bias=qkv_bias)
+        self.q = Linear(channels, out_channels, bias=qkv_bias)
+        self.kv = Linear(channels, 2 * out_channels, bias=qkv_bias)
 
     def forward(self, x: Tensor, significance: bool) -> tuple[Tensor, Tensor | None]:
         b, h, w, _ = x.shape
@@ -189,18 +189,32 @@ class ScaleAttention(nn.Module):
             q, k, v = (t.flatten(1, 2)[:, None] for t in (q, k, v))
         windows = q.shape[1]
         q, k, v = (self._heads(t) for t in (q, k, v))
-        attn_mask = None if key_mask is None else key_mask[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        out, received = self.weigh(q, k, v, key_mask, query_mask, significance)
         out = out.transpose(1, 2).reshape(b, windows, q.shape[2], -1)
         out = from_windows(out, span, h, w) if self.in_windows else out.view(b, h, w, -1)
-        if not significance:
+        if received is None:
             return out, None
-        received = received_attention(q, k, key_mask, query_mask).view(b, windows, -1, 1)
+        received = received.view(b, windows, -1, 1)
         if self.in_windows:
             received = from_windows(received, side, rows, columns)
         received = received.reshape(b, 1, rows, columns)
         cells = (rows * self.scale, columns * self.scale) if self.keep_border else (h, w)
         return out, F.interpolate(received, size=cells)[:, 0, :h, :w]
+
+    def weigh(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None,
+        query_mask: Tensor | None,
+        significance: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What (N, G, T, D) queries read, and, if asked for, what each key receives, (N, S)."""
+        if significance:
+            return attend_and_receive(q, k, v, key_mask, query_mask)
+        attn_mask = None if key_mask is None else key_mask[:, None, None]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask), None
 
     def _heads(self, windows: Tensor) -> Tensor:
         """(B, windows, T, C_out) to (B * windows, G, T, D)."""
@@ -272,7 +286,7 @@ class HybridScaleAttention(nn.Module):
             for scale in scales
         )  # fmt: skip
         self.lepe = LocalPosition(channels)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(
         self, x: Tensor, significance: Tensor | None = None

@@ -2,7 +2,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map
+from spm_mm.layers import Linear, conv_on_map
 
 
 class SpatialReductionAttention(nn.Module):
@@ -36,9 +36,9 @@ class SpatialReductionAttention(nn.Module):
             )
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
-        self.q = nn.Linear(channels, channels, bias=qkv_bias)
-        self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
+        self.q = Linear(channels, channels, bias=qkv_bias)
+        self.kv = Linear(channels, 2 * channels, bias=qkv_bias)
+        self.proj = Linear(channels, channels)
         if sr_ratio > 1:
             self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
             self.norm = nn.LayerNorm(channels)

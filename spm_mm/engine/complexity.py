@@ -9,25 +9,29 @@ included; norms, activations and interpolation do not, as in every paper of the 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
-from unittest import mock
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from spm_mm.merging import stepwise
-from spm_mm.ops.guided_attention import guided_attention_reference
+from spm_mm.literal import make_literal
 
-__all__ = ['Complexity', 'build_on_meta', 'default_shape', 'measure']
+__all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measure']
 
 # What MMDetection's own counter lets into the heads of a two-stage detector: as many boxes as
 # proposals are kept, and as many masks as detections.
 BOXES, MASKS = 1000, 100
 # Lists of modules whose entries are parts of their own.
 LISTED = ('mergings', 'stages', 'norms')
+# Where torch.nn keeps its layers; their common base is elsewhere.
+LAYER_MODULES = tuple(
+    f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
+)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -35,20 +39,25 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 class Complexity:
     """Parameters and MACs by part, in the order of the network; MACs are those of one image.
 
+    ``modules`` holds the same two of every module, by its name in the model, those inside it included.
     The other fields are what the counters of papers see differently, in all: ``products`` are the MACs
     of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
-    (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased`` and
-    ``rectified`` are the elements that leave a norm, a convolution with a bias and a ReLU, which some
-    of them count.
+    (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased``,
+    ``rectified`` and ``interpolated`` are the elements that leave a norm, a convolution with a bias, a
+    ReLU and a bilinear interpolation, which some of them count; ``spread`` is what transposed
+    convolutions cost more where they are counted at the size of their output.
     """
 
     params: dict[str, int]
     macs: dict[str, int]
+    modules: dict[str, tuple[int, int]]
     products: int
     bare_params: int
     normed: int
     biased: int
     rectified: int
+    interpolated: int
+    spread: int
 
     @property
     def total_params(self) -> int:
@@ -57,6 +66,14 @@ class Complexity:
     @property
     def total_macs(self) -> int:
         return sum(self.macs.values())
+
+    def of(self, pattern: str) -> tuple[int, int] | None:
+        """Parameters and MACs of the modules that a name with wildcards fits; None if it fits none."""
+        found: dict[str, tuple[int, int]] = {}
+        for name, both in self.modules.items():  # outer modules before inner ones
+            if fnmatchcase(name, pattern) and not any(name.startswith(f'{n}.') for n in found):
+                found[name] = both
+        return tuple(map(sum, zip(*found.values(), strict=True))) if found else None
 
 
 def default_shape(cfg: Config) -> tuple[int, int]:
@@ -92,49 +109,47 @@ def measure(
     Args:
         cfg: Config of any of the three hosts; it is not changed.
         shape: Height and width of the image; default :func:`default_shape`.
-        as_published: Count SPM's window attention as its official code runs it, with a query, key and
-            value for every token, rather than as it runs here.
+        as_published: Count the literal forms (:mod:`spm_mm.literal`), which do the work of the official
+            code that ours spares: SPM's queries, keys and values of every token.
 
     Raises:
         UserError: If a side of ``shape`` is too small for the backbone.
     """
     height, width = shape or default_shape(cfg)
     model = build_on_meta(cfg)
-    parts = dict(_parts(model))
-    macs = dict.fromkeys(parts, 0)
-    counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
-    started: dict[str, int] = {}
-    elements = {'normed': 0, 'biased': 0, 'rectified': 0}
+    names = {module: name for name, module in model.named_modules()}
+    macs = dict.fromkeys(names, 0)
+    elements = dict.fromkeys(('normed', 'biased', 'rectified', 'interpolated', 'spread'), 0)
 
-    def hook(name: str, module: nn.Module) -> None:
-        def before(*_: Any) -> None:
-            started[name] = counter.get_total_flops()
+    def bilinear(*_: Any, out_shape: Any, **__: Any) -> int:
+        elements['interpolated'] += math.prod(out_shape)
+        return 0
 
-        def after(*_: Any) -> None:
-            macs[name] += (counter.get_total_flops() - started[name]) // 2
+    formulas = {**_custom_formulas(), torch.ops.aten.upsample_bilinear2d: bilinear}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    started: dict[nn.Module, int] = {}
 
-        module.register_forward_pre_hook(before)
-        module.register_forward_hook(after)
+    def before(module: nn.Module, _: Any) -> None:
+        started[module] = counter.get_total_flops()
 
-    def count_elements(module: nn.Module, _: Any, out: Tensor) -> None:
+    def after(module: nn.Module, inputs: Any, out: Any) -> None:
+        macs[module] += (counter.get_total_flops() - started[module]) // 2
         if isinstance(module, NORMS):
             elements['normed'] += out.numel()
         elif isinstance(module, nn.ReLU):
             elements['rectified'] += out.numel()
-        elif module.bias is not None:
-            elements['biased'] += out.numel()
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            elements['biased'] += 0 if module.bias is None else out.numel()
+            if module.transposed:
+                cells = out.shape[2:].numel() - inputs[0].shape[2:].numel()
+                elements['spread'] += len(out) * cells * module.weight.numel()
 
-    for name, module in parts.items():
-        hook(name, module)
-    for module in model.modules():
-        if isinstance(module, (*NORMS, nn.ReLU, nn.modules.conv._ConvNd)):
-            module.register_forward_hook(count_elements)
-    attention = guided_attention_reference if as_published else stepwise.guided_attention
-    with (
-        mock.patch.object(stepwise, 'guided_attention', attention),
-        torch.no_grad(),
-        counter,
-    ):
+    if as_published:
+        make_literal(model)
+    for module in names:
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+    with torch.no_grad(), counter:
         _run(model, torch.empty(1, 3, height, width, device='meta'))
     by_operator = counter.get_flop_counts()['Global']
     products = sum(
@@ -142,19 +157,40 @@ def measure(
         for operator, flops in by_operator.items()
         if operator.__name__.split('.')[0].startswith(('bmm', 'baddbmm', '_scaled_dot_product'))
     )
-    macs['other'] = counter.get_total_flops() // 2 - sum(macs.values())
-    params = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.items()}
-    total = sum(p.numel() for p in model.parameters())
+    parts = dict(_parts(model))
+    params = {name: _size(module) for name, module in parts.items()}
+    part_macs = {name: macs[module] for name, module in parts.items()}
+    total = _size(model)
     params['other'] = total - sum(params.values())
+    part_macs['other'] = counter.get_total_flops() // 2 - sum(part_macs.values())
+    if not params['other'] and not part_macs['other']:
+        del params['other'], part_macs['other']
     owned = sum(
         parameter.numel()
-        for module in model.modules()
-        if type(module).__module__.startswith('torch.nn.')
+        for module in names
+        if any(base.__module__.startswith(LAYER_MODULES) for base in type(module).__mro__)
         for parameter in module.parameters(recurse=False)
     )
-    if not params['other'] and not macs['other']:
-        del params['other'], macs['other']
-    return Complexity(params, macs, products // 2, total - owned, **elements)
+    return Complexity(
+        params,
+        part_macs,
+        {name: (_size(m), macs[m]) for m, name in names.items() if name},
+        products // 2,
+        total - owned,
+        **elements,
+    )
+
+
+def count_macs(model: nn.Module, *inputs: Any) -> int:
+    """MACs of one pass of a model; build both it and the inputs on the ``meta`` device."""
+    counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
+    with torch.no_grad(), counter:
+        model(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -185,12 +221,15 @@ def _head_parts(name: str, head: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _run(model: nn.Module, image: Tensor) -> None:
     """One forward pass as far as shapes alone decide it: no matching, no suppression of boxes."""
+    features = image
     for name in ('backbone', 'neck'):
         if getattr(model, name, None) is not None:
-            image = getattr(model, name)(image)
-    for name in ('rpn_head', 'bbox_head', 'decode_head', 'head'):
+            features = getattr(model, name)(features)
+    for name in ('rpn_head', 'bbox_head', 'head'):
         if getattr(model, name, None) is not None:
-            getattr(model, name)(image)
+            getattr(model, name)(features)
+    if getattr(model, 'decode_head', None) is not None:
+        F.interpolate(model.decode_head(features), size=image.shape[2:], mode='bilinear')
     region = getattr(model, 'roi_head', None)
     if region is None:
         return
@@ -201,8 +240,8 @@ def _run(model: nn.Module, image: Tensor) -> None:
         if getattr(region, head, None) is not None:
             extractor = getattr(region, extractor)
             side = extractor.roi_layers[0].output_size
-            features = image[0].new_empty(count, extractor.out_channels, *side)
-            getattr(region, head)(features)
+            regions = features[0].new_empty(count, extractor.out_channels, *side)
+            getattr(region, head)(regions)
 
 
 def _custom_formulas() -> dict[Any, Any]:

@@ -129,12 +129,7 @@ class PaCaHead(BaseDecodeHead):
         maps = [conv(x) for conv, x in zip(self.convs, self._transform_inputs(inputs), strict=True)]
         size = maps[0].shape[2:]
         x = torch.cat(
-            [
-                m
-                if m.shape[2:] == size
-                else resize(m, size, mode='bilinear', align_corners=self.align_corners)
-                for m in maps
-            ],
+            [resize(m, size, mode='bilinear', align_corners=self.align_corners) for m in maps],
             dim=1,
         )
         cluster_logits = self.to_clusters(self.clustering(x))

@@ -1,6 +1,34 @@
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spm_mm.layers.channels_last import conv_on_map
+from spm_mm.layers.linear import GELULinear, Linear
+from spm_mm.ops import in_parts, runs_eagerly
+
+
+class DepthwiseConv(nn.Conv2d):
+    """3x3 depth-wise convolution of a (B, C, H, W) map, plus that map if ``shortcut``.
+
+    The shortcut is a 1 more in the middle of every kernel, which saves a pass over the map. In less
+    than 32 bits that sum would lose digits, so there the map is added behind.
+    """
+
+    def __init__(self, channels: int, shortcut: bool) -> None:
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.shortcut:
+            return super().forward(x)
+        if (
+            not runs_eagerly(x)
+            or torch.is_autocast_enabled(x.device.type)
+            or self.weight.dtype.itemsize < 4
+        ):
+            return super().forward(x) + x
+        middle = F.pad(self.weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1))
+        return self._conv_forward(x, self.weight + middle, self.bias)
 
 
 class MLP(nn.Module):
@@ -16,12 +44,15 @@ class MLP(nn.Module):
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
         hidden = int(channels * ratio)
-        self.fc1 = nn.Linear(channels, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = Linear(channels, hidden)
+        self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        rows = in_parts(x, self.fc1.out_features)
+        if torch.is_grad_enabled() or len(rows) == 1:
+            return self.fc2(self.fc1(x))
+        # The hidden layer is made and used up part by part.
+        return torch.cat([self.fc2(self.fc1(part)) for part in rows]).view(x.shape)
 
 
 class DepthwiseMLP(nn.Module):
@@ -38,13 +69,9 @@ class DepthwiseMLP(nn.Module):
     def __init__(self, channels: int, ratio: float, shortcut: bool) -> None:
         super().__init__()
         hidden = int(channels * ratio)
-        self.shortcut = shortcut
-        self.fc1 = nn.Linear(channels, hidden)
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = Linear(channels, hidden)
+        self.dwconv = DepthwiseConv(hidden, shortcut)
+        self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
-        mixed = conv_on_map(self.dwconv, x)
-        return self.fc2(self.act(x + mixed if self.shortcut else mixed))
+        return self.fc2(conv_on_map(self.dwconv, self.fc1(x)))

@@ -134,21 +134,25 @@ class GuidedLocalEnhancement(nn.Module):
         self.out_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, mask = split_windows(self.token_norm(x))
-        guides = self.make_guides(x, *tokens.shape[1:3])
+        corners, mask = split_windows(x)
+        b, rows, columns, c = corners[0].shape
+        guides = self.make_guides(x, rows, columns)
         if guides is not None:
-            tokens = torch.cat((self.token_norm(guides)[..., None, :], tokens), dim=-2)
+            corners = (guides, *corners)
             mask = mask if mask is None else F.pad(mask, (1, 0), value=True)
-        b, rows, columns, _, c = tokens.shape
-        tokens = tokens.flatten(0, 2)
+        tokens = self.token_norm(torch.stack(corners, dim=-2)).flatten(0, 2)
         if mask is not None:
             mask = mask.expand(b, rows, columns, -1).flatten(0, 2)
-        arguments = (tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
         if guides is not None:
-            out = guided_attention(*arguments)
+            out = self.attend(tokens, mask)
         else:
-            out = masked_mean(window_attention(*arguments), mask)
+            out = window_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
+            out = masked_mean(out, mask)
         return self.out_norm(out.view(b, rows, columns, c))
+
+    def attend(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """What the guides, the first of the tokens (N, T, C), read in their windows: (N, C)."""
+        return guided_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
 
     def make_guides(self, x: Tensor, rows: int, columns: int) -> Tensor | None:
         """One guide for each window, (B, rows, columns, C); None where windows are averaged."""
@@ -285,23 +289,24 @@ def pad_to_even(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
 
 
-def split_windows(x: Tensor) -> tuple[Tensor, Tensor | None]:
+def split_windows(x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """Split (B, H, W, C) into windows of 2x2.
 
     Returns:
-        Tokens (B, ceil(H / 2), ceil(W / 2), 4, C), window rows first, and a mask
-        (1, ceil(H / 2), ceil(W / 2), 4) that is False on padding; None where nothing was padded.
+        The four tokens of all windows, window rows first, views (B, ceil(H / 2), ceil(W / 2), C), and a
+        mask (1, ceil(H / 2), ceil(W / 2), 4) that is False on padding; None where nothing was padded.
     """
     _, h, w, _ = x.shape
     mask = None
     if h % 2 or w % 2:
-        mask = _split(pad_to_even(x.new_ones(1, h, w, 1, dtype=torch.bool)))[..., 0]
+        mask = torch.cat(_split(pad_to_even(x.new_ones(1, h, w, 1, dtype=torch.bool))), dim=-1)
     return _split(pad_to_even(x)), mask
 
 
-def _split(x: Tensor) -> Tensor:
+def _split(x: Tensor) -> tuple[Tensor, ...]:
     b, h, w, c = x.shape
-    return x.view(b, h // 2, 2, w // 2, 2, c).transpose(2, 3).reshape(b, h // 2, w // 2, 4, c)
+    rows = x.view(b, h // 2, 2, w // 2, 2, c).unbind(2)
+    return tuple(corner for row in rows for corner in row.unbind(3))
 
 
 def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,22 +6,39 @@ from spm_mm.ops.guided_attention import (
     guided_attention_reference,
     window_attention,
 )
-from spm_mm.ops.received_attention import received_attention, received_attention_reference
+from spm_mm.ops.linear import (
+    gelu_linear,
+    gelu_linear_reference,
+    in_parts,
+    linear,
+    runs_eagerly,
+)
+from spm_mm.ops.received_attention import (
+    attend_and_receive,
+    received_attention,
+    received_attention_reference,
+)
 from spm_mm.ops.relative_attention import relative_attention, relative_attention_reference
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
 
 __all__ = [
+    'attend_and_receive',
     'deform_conv',
     'deform_conv_reference',
     'from_windows',
+    'gelu_linear',
+    'gelu_linear_reference',
     'guided_attention',
     'guided_attention_reference',
+    'in_parts',
+    'linear',
     'pad_to_multiple',
     'received_attention',
     'received_attention_reference',
     'relative_attention',
     'relative_attention_reference',
+    'runs_eagerly',
     'sample',
     'sampling_positions',
     'sorted_runs',

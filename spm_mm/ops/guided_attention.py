@@ -13,6 +13,8 @@ result is the same.
 from torch import Tensor
 from torch.nn import functional as F
 
+from spm_mm.ops.linear import linear
+
 
 def guided_attention(
     tokens: Tensor,
@@ -39,12 +41,13 @@ def guided_attention(
     w_q, w_k, w_v = weight.chunk(3)
     b_q, _, b_v = (None, None, None) if bias is None else bias.chunk(3)
 
-    q = F.linear(tokens[:, 0], w_q, b_q).view(n, *heads).transpose(0, 1) * heads[1] ** -0.5
-    q = (q @ w_k.view(*heads, c)).transpose(0, 1)  # (N, G, C): the queries in the space of tokens
-    scores = q @ tokens.transpose(1, 2)
+    q = linear(tokens[:, 0], w_q, b_q).view(n, *heads).transpose(0, 1) * heads[1] ** -0.5
+    q = q @ w_k.view(*heads, c)  # (G, N, C): the queries in the space of tokens
+    # Heads come last, since a softmax over a handful of neighbours in memory is slow on the CPU.
+    scores = tokens @ q.permute(1, 2, 0)
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, None], float('-inf'))
-    pooled = scores.softmax(dim=-1) @ tokens
+        scores = scores.masked_fill(~mask[..., None], float('-inf'))
+    pooled = scores.softmax(dim=1).transpose(1, 2) @ tokens
     out = pooled.transpose(0, 1) @ w_v.view(*heads, c).transpose(1, 2)  # (G, N, D)
     out = out.transpose(0, 1).reshape(n, c)
     return out if b_v is None else out + b_v

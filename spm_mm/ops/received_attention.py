@@ -2,13 +2,42 @@
 
 Fused attention does not tell its weights. They are computed a second time here, without a gradient
 and for some queries at a time: that costs one more product of queries and keys, and the whole matrix
-of weights is never held.
+of weights is never held. Where no gradient is wanted and the queries are few, the weights are computed
+once and serve both.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 QUERIES_AT_A_TIME = 4096
+
+
+def attend_and_receive(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_mask: Tensor | None = None,
+    query_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Multi-head attention, and the attention that each key receives.
+
+    Args:
+        q: Queries (N, G, T, D).
+        k: Keys (N, G, S, D).
+        v: Values (N, G, S, D).
+        key_mask: As in :func:`received_attention`.
+        query_mask: Likewise.
+
+    Returns:
+        (N, G, T, D), and (N, S) as of :func:`received_attention`.
+    """
+    if torch.is_grad_enabled() or q.shape[2] > QUERIES_AT_A_TIME:
+        mask = None if key_mask is None else key_mask[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return out, received_attention(q, k, key_mask, query_mask)
+    weights = _weights(q, k, key_mask)
+    return weights.to(v.dtype) @ v, _received(weights, query_mask)
 
 
 @torch.no_grad()
@@ -31,14 +60,24 @@ def received_attention(
     received = torch.zeros(k.shape[0], k.shape[2], dtype=dtype, device=k.device)
     for start in range(0, q.shape[2], QUERIES_AT_A_TIME):
         part = slice(start, start + QUERIES_AT_A_TIME)
-        scores = q[:, :, part] @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        if key_mask is not None:
-            scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))
-        weights = scores.softmax(dim=-1, dtype=dtype)
-        if query_mask is not None:
-            weights = weights * query_mask[:, None, part, None]
-        received = received + weights.sum(dim=(1, 2))
-    return received / (q.shape[1] * q.shape[2])
+        counted = None if query_mask is None else query_mask[:, part]
+        some = q[:, :, part]
+        received = received + _received(_weights(some, k, key_mask), counted) * some.shape[2]
+    return received / q.shape[2]
+
+
+def _weights(q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
+    """Attention weights (N, G, T, S), at least in float32."""
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    if key_mask is not None:
+        scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))
+    return scores.softmax(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+
+
+def _received(weights: Tensor, query_mask: Tensor | None) -> Tensor:
+    if query_mask is not None:
+        weights = weights * query_mask[:, None, :, None]
+    return weights.mean(dim=(1, 2))
 
 
 def received_attention_reference(

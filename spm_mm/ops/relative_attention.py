@@ -49,6 +49,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 def relative_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """The definition of :func:`relative_attention`: look the bias of every pair up, softmax."""
     height, width = ((side + 1) // 2 for side in table.shape[1:])
-    y, x = torch.cartesian_prod(torch.arange(height), torch.arange(width)).unbind(1)
+    rows, columns = (torch.arange(side, device=table.device) for side in (height, width))
+    y, x = torch.cartesian_prod(rows, columns).unbind(1)
     bias = table[:, y[:, None] - y + height - 1, x[:, None] - x + width - 1]
     return (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + bias).softmax(dim=-1) @ v

@@ -1,4 +1,9 @@
-"""What the clusters of patch-to-cluster attention gather (PaCa, section 3.3, Figure 6)."""
+"""What the clusters of patch-to-cluster attention gather (PaCa, section 3.3, Figure 6).
+
+Equations 7 and 8 are read so: a cluster's weights are resized to the image and brought to 0 to 1, and
+the picture is multiplied by them, before the model's normalisation. So what a cluster does not weigh
+becomes black, not the mean colour. The other reading, a mask of ones and zeros, is ``threshold``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

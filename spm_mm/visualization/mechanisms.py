@@ -119,19 +119,26 @@ def attention_of_query(
     with torch.no_grad(), Recorder(backbone, modules=[stage], attention=[block]) as seen:
         backbone(image)
     height, width = check_map(stage, seen.inputs[stage]).shape[1:3]
+    found: list[Tensor] = []  # with a large map it comes in slices of heads
     for weights in seen.attention[block]:
         weights = weights[0] if weights.ndim == 4 else weights
         token = weights.shape[-2] - height * width
-        grid = _key_grid(weights.shape[-1] - token, height, width) if token in (0, 1) else None
-        if weights.ndim != 3 or grid is None:
-            continue
-        if not 0 <= head < len(weights):
-            raise UserError(f'head must be from 0 to {len(weights) - 1} in {block}, got {head}')
+        fits = weights.ndim == 3 and token in (0, 1)
+        if fits and (not found or weights.shape[1:] == found[0].shape[1:]):
+            grid = _key_grid(weights.shape[-1] - token, height, width)
+            found += [] if grid is None else [weights]
+    if found:
+        heads = sum(map(len, found))
+        if not 0 <= head < heads:
+            raise UserError(f'head must be from 0 to {heads - 1} in {block}, got {head}')
         row, column = (
             min(int(share * side), side - 1)
             for share, side in zip(query[::-1], (height, width), strict=True)
         )
-        place = weights[head, token + row * width + column, token:]
+        token = found[0].shape[1] - height * width
+        grid = _key_grid(found[0].shape[2] - token, height, width)
+        cell = token + row * width + column
+        place = torch.cat([weights[:, cell, token:] for weights in found])[head]
         return place.view(grid).numpy(), (row, column)
     raise UserError(
         f'{block} has no attention of all queries of its {height} x {width} map over a grid of keys'

@@ -4,6 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spm_mm import testing
 from spm_mm.backbones import LIT, PVT
+from spm_mm.benchmark.measure import make_pass, peak_memory
 from spm_mm.testing import build_tiny, total
 
 RELATIVE = dict(
@@ -140,6 +141,15 @@ def test_any_size_forward_and_backward(arch: str, size: tuple[int, int]) -> None
     model = LIT(settings)
     total(model(torch.randn(2 if min(size) < 64 else 1, 3, *size))).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_training_on_a_large_image_takes_less_than_8_gb() -> None:
+    """LIT-Small at 800 x 1333: whole matrices of the relative bias would take twice as much."""
+    model = LIT('small').train()
+    step = make_pass(model, torch.randn(1, 3, 800, 1333), 'training', 'float32', 'cpu')
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    assert weights + peak_memory(step, 'cpu') < 8e9
 
 
 @pytest.mark.parametrize(

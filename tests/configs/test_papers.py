@@ -26,22 +26,21 @@ def tool(load_tool):
     return load_tool('tools/analysis_tools/compare_papers.py')
 
 
-# Printed figures that do not come out yet: docs/reproduce.md says what is known of them.
+# Printed figures that no reading gives: docs/reproduce.md says what was tried.
 OPEN = {
     'flops_G': re.compile(
-        r'(mmdet/mask-rcnn|mmseg/(paca|upernet))_pacavit_.*'
-        r'|mmpretrain/pacavit_(small_ec|base_ec|small_m49-49-49-0|small_m2-2-2-0)_in1k'
-        r'|mmpretrain/sgformer_(.*-384px|small_scale-local_in1k)|mmseg/.*_sgformer_.*'
+        r'mmpretrain/sgformer_(.*-384px|small_scale-local_in1k)|mmseg/.*_sgformer_.*'
     ),
     'params_M': re.compile(
-        r'mmdet/.*_sgformer_.*|mmseg/.*_sgformer_.*|mmpretrain/sgformer_small_scale-.*'
+        r'mmdet/.*_sgformer_.*|mmseg/fpn_sgformer_(small|base)_.*|mmseg/upernet_sgformer_small_.*'
+        r'|mmpretrain/sgformer_small_scale-.*'
     ),
 }
 
 
 def case(row, figure):
     still_open = figure in OPEN and OPEN[figure].fullmatch(row.config)
-    marks = [pytest.mark.xfail(strict=True, reason='not explained yet')] if still_open else []
+    marks = [pytest.mark.xfail(strict=True, reason='not explained')] if still_open else []
     return pytest.param(
         row, figure, id=f'{row.key}-{row.config.split("/")[1]}-{figure}', marks=marks
     )
@@ -111,10 +110,27 @@ def test_counts_of_a_detector_add_up() -> None:
     mask = 14 * 14 * (4 * 256 * 256 * 9 + 256 * 256 * 4) + 28 * 28 * 256 * 80
     assert counted.macs['bbox_head'] == 1000 * box
     assert counted.macs['mask_head'] == 100 * mask
+    assert counted.spread == 100 * (28 * 28 - 14 * 14) * 256 * 256 * 4
+    assert counted.of('roi_head.mask_head.upsample') == (
+        256 * 256 * 4 + 256,
+        100 * 196 * 256 * 1024,
+    )
+    assert (
+        counted.of('neck') == counted.of('nec*') == (counted.params['neck'], counted.macs['neck'])
+    )
+    assert counted.of('tail') is None
     assert counted.params['neck'] == sum(c * 256 + 256 for c in (64, 128, 320, 512)) + 4 * (
         256 * 256 * 9 + 256
     )
     assert counted.macs.get('other', 0) == 0
+
+
+def test_counts_of_a_segmentor_hold_the_interpolations() -> None:
+    """Four maps in the PaCa head, the first to its own size, and the logits to the image."""
+    cfg = Config.fromfile(ROOT / 'configs/mmseg/paca_pacavit_tiny_ade20k.py')
+    counted = measure(cfg, (64, 96))
+    assert counted.interpolated == 4 * 256 * 16 * 24 + 150 * 64 * 96
+    assert counted.spread == 0
 
 
 def test_get_flops_tool(run_tool) -> None:

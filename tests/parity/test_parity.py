@@ -1,14 +1,20 @@
 """Ours against the official models: the same outputs for the same weights.
 
-A new family adds its fixtures to ``oracles*/`` and a converter that names them; nothing here changes.
+A new family adds its fixtures to ``oracles*/`` and a converter that names them; nothing here
+changes. The literal forms of :mod:`spm_mm.literal` are held to the same figures, and to the
+official models' cost.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from spm_mm.converters import converters
+from spm_mm.converters.base import Classifier, Converter
+from spm_mm.engine import count_macs
+from spm_mm.literal import FORMS, make_literal
 from tests.parity.fixtures import distances, make_inputs, make_state_dict, read_fixture
 
 HERE = Path(__file__).parent
@@ -35,12 +41,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize('path', paths.values(), ids=paths)
 
 
-def test_parity(path: Path) -> None:
-    fixture = read_fixture(path)
+def find_converter(fixture: dict[str, Any], name: str) -> Converter:
     found = [c for c in converters.values() if fixture['family'] in c.families]
-    if not found and path.stem not in REQUIRED:
+    if not found and name not in REQUIRED:
         pytest.skip(f'no converter for the family {fixture["family"]}')
-    converter = found[0]
+    return found[0]
+
+
+@pytest.mark.parametrize('form', ['fast', 'literal'])
+def test_parity(path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if form == 'literal':
+        for cls, methods in FORMS.items():
+            for method, function in methods.items():
+                monkeypatch.setattr(cls, method, function)
+    fixture = read_fixture(path)
+    converter = find_converter(fixture, path.stem)
     official = make_state_dict(fixture)
     twin = converter.twin(fixture['source']['callable'], fixture['config'], official)
     official = {twin.prefix + key: value for key, value in official.items()}
@@ -75,3 +90,20 @@ def test_parity(path: Path) -> None:
             limit = min(NOISE_FACTOR * noise, CEILING)
             for kind, distance in distances(outputs[name], expected).items():
                 assert distance <= limit, (run['input'], run.get('mode'), name, kind)
+
+
+def test_literal_macs(path: Path) -> None:
+    """No literal form costs more or less than the official model: within 1 % of its count."""
+    fixture = read_fixture(path)
+    shape = fixture.get('macs', {}).get('input')
+    if shape is None or not isinstance(shape[0], int):
+        return  # a part of a model, or a head
+    converter = find_converter(fixture, path.stem)
+    with torch.device('meta'):
+        official = {
+            name: torch.empty(size) for name, size, *_, fixed in fixture['state'] if not fixed
+        }
+        model = converter.model_for(official)
+        model = model if isinstance(model, Classifier) else model.get_submodule('backbone')
+        ours = count_macs(make_literal(model.eval()), torch.empty(shape))
+    assert ours == pytest.approx(fixture['macs']['torch.utils.flop_counter (flops//2)'], rel=0.01)

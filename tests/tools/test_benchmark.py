@@ -1,18 +1,88 @@
-BENCHMARK = 'tools/analysis_tools/benchmark.py'
+import json
+from pathlib import Path
+
+import pytest
+
+from spm_mm.benchmark import PRESETS, subject_of
+from spm_mm.errors import UserError
+
 CONFIG = 'configs/mmseg/fpn_pvt_tiny_dtm_camvid.py'
 
 
-def test_merging_beside_another(run_tool) -> None:
-    done = run_tool(
-        BENCHMARK, CONFIG, f'{CONFIG}:ConvMerging', '--shape', '64', '64', '--mode', 'train',
-        '--repeat', '1', '--batch', '2',
+@pytest.fixture
+def tool(load_tool, root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(root)
+    return load_tool('tools/analysis_tools/benchmark.py')
+
+
+def run(tool, tmp_path: Path, *options: str) -> dict:
+    tool.main([*options, '--json', str(tmp_path / 'out.json')])
+    return json.loads((tmp_path / 'out.json').read_text())
+
+
+def test_merging_beside_another(tool, tmp_path: Path, capsys) -> None:
+    found = run(
+        tool, tmp_path, CONFIG, f'{CONFIG}:ConvMerging', '--sizes', '64', '96x64', '--repeat', '1',
+        '--batch', '2', '--variants', 'float32', 'bfloat16', '--plot', str(tmp_path / 'out.png'),
+        '--kernels', '2',
     )  # fmt: skip
-    rows = [line.split('|')[1:-1] for line in done.stdout.splitlines() if 'fpn_pvt' in line]
-    assert [row[1].strip() for row in rows] == ['its own', 'ConvMerging']
-    assert all(float(row[4]) > 0 for row in rows)
+    rows = found['rows']
+    assert len(rows) == 2 * 2 * 2 * 2  # subjects, sizes, modes, variants
+    own, conv = (row for row in rows[:2])
+    assert [own['subject'], conv['subject']] == [
+        'fpn_pvt_tiny_dtm_camvid',
+        'fpn_pvt_tiny_dtm_camvid:ConvMerging',
+    ]
+    assert own['ratios'] == [1.0]
+    assert conv['ratios'] == [conv['seconds'][0] / own['seconds'][0]]
+    assert own['macs'] > conv['macs']
+    assert all(row['peak_bytes'] > 0 and len(row['kernels']) == 2 for row in rows)
+    assert (tmp_path / 'out.png').stat().st_size > 1000
+    assert 'fpn_pvt_tiny_dtm_camvid:ConvMerging' in capsys.readouterr().out
 
 
-def test_bad_input(run_tool) -> None:
-    assert 'does not exist' in run_tool(BENCHMARK, 'nothing.py', status=2).stderr
-    done = run_tool(BENCHMARK, CONFIG, '--repeat', '0', status=2)
-    assert '--repeat and --shape must be at least 1' in done.stderr
+def test_against_the_host(tool, tmp_path: Path) -> None:
+    found = run(tool, tmp_path, 'PVT/tiny', '--against', 'host', '--sizes', '64', '--repeat', '1')
+    assert found['distances']['PVT/tiny, MMDetection'] < 1e-5
+    ours, theirs = found['rows'][:2]
+    assert ours['macs'] == theirs['macs']
+
+
+def test_gle_beside_its_literal_form(tool, tmp_path: Path) -> None:
+    found = run(tool, tmp_path, '--gle', '--sizes', '32', '--repeat', '1')
+    assert all(distance < 1e-5 for distance in found['distances'].values())
+    for ours, literal in zip(found['rows'][::2], found['rows'][1::2], strict=True):
+        assert ours['macs'] < literal['macs']
+
+
+def test_cost_alone(tool, tmp_path: Path) -> None:
+    """MACs of PaCa grow linearly with the pixels, those of spatial reduction do not."""
+    found = run(
+        tool, tmp_path, 'PaCaViT/tiny', 'PVT/tiny', '--sizes', '224', '512', '1024', '--repeat', '0',
+        '--modes', 'inference',
+    )  # fmt: skip
+    macs = [row['macs'] for row in found['rows']]
+    paca, pvt = macs[::2], macs[1::2]
+    assert paca[2] / paca[0] < (1024 / 224) ** 2.2 < pvt[2] / pvt[0]
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_presets_can_be_built(name: str) -> None:
+    for spec in PRESETS[name].subjects:
+        subject_of(spec)
+
+
+def test_bad_input(tool) -> None:
+    for options, message in (
+        (('nothing.py',), 'config nothing.py does not exist'),
+        (('PVTT',), "did you mean 'PVT'"),
+        (('PVT/teeny',), "did you mean 'tiny'"),
+        ((CONFIG, '--repeat', '-1'), 'must be at least 1, --repeat and --kernels 0'),
+        ((), 'nothing to measure'),
+        ((CONFIG, CONFIG), 'is there twice'),
+        (('PaCaViT', '--against', 'host'), 'no host has PaCaViT'),
+        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging alone'),
+        ((CONFIG, '--plot', 'a.pdf'), 'must end in .png'),
+    ):
+        with pytest.raises(UserError, match=message):
+            tool.main([*options])

@@ -1,44 +1,22 @@
-import re
+"""How the cost of backbones grows with the image: PaCa's attention to clusters beside PVT's."""
 
-import pytest
+import json
 
-from spm_mm.errors import UserError
-
-
-@pytest.fixture
-def tool(load_tool):
-    return load_tool('tools/analysis_tools/scaling.py')
+from spm_mm.benchmark.report import slope
 
 
-def test_slope(tool) -> None:
-    sizes = [64, 100, 300]
-    assert tool.slope(sizes, [3.0 * side**2 for side in sizes]) == pytest.approx(1)
-    assert tool.slope(sizes, [0.5 * side**4 for side in sizes]) == pytest.approx(2)
-
-
-def test_paca_is_linear_and_spatial_reduction_is_not(tool, root, capsys) -> None:
+def test_paca_is_linear_and_spatial_reduction_is_not(load_tool, tmp_path, capsys) -> None:
     """Multiply-accumulates of the two backbones from 224 to 1024 pixels."""
-    folder = root / 'configs/mmpretrain'
-    paths = [str(folder / f'{name}_tiny_in1k.py') for name in ('pacavit', 'pvt')]
-    tool.main([*paths, '--sizes', '224', '512', '1024', '--repeats', '0'])
-    slopes = [float(s) for s in re.findall(r'slope \| ([\d.]+)', capsys.readouterr().out)]
-    assert len(slopes) == 2
-    assert slopes[0] <= 1.1 < slopes[1]
-
-
-def test_time(tool, root, capsys) -> None:
-    path = str(root / 'configs/mmpretrain/pacavit_tiny_in1k.py')
-    tool.main([path, '--sizes', '32', '64', '--repeats', '1', '--device', 'cpu'])
-    rows = re.findall(r'\| (32|64) \| ([\d.]+) \| ([\d.]+) \| - \|', capsys.readouterr().out)
-    assert [side for side, *_ in rows] == ['32', '64']
-    assert all(float(value) > 0 for _, *values in rows for value in values)
-
-
-def test_bad_arguments(tool) -> None:
-    for options, message in (
-        (('--sizes', '224'), '--sizes must be at least two sides'),
-        (('--sizes', '16', '64'), '--sizes must be at least two sides of 32'),
-        (('--repeats', '-1'), '--repeats must be 0 or more'),
-    ):
-        with pytest.raises(UserError, match=message):
-            tool.main(['config.py', *options])
+    out = tmp_path / 'scaling.json'
+    sides = ('224', '384', '512', '768', '1024')
+    load_tool('tools/analysis_tools/benchmark.py').main([
+        'configs/mmpretrain/pacavit_tiny_in1k.py', 'configs/mmpretrain/pvt_tiny_in1k.py',
+        '--sizes', *sides, '--modes', 'inference', '--repeat', '0', '--json', str(out),
+    ])  # fmt: skip
+    assert 'slopes over the number of pixels' in capsys.readouterr().out
+    grows = {}
+    for name in ('pacavit_tiny_in1k', 'pvt_tiny_in1k'):
+        rows = [row for row in json.loads(out.read_text())['rows'] if row['subject'] == name]
+        assert [row['size'] for row in rows] == [[int(side)] * 2 for side in sides]
+        grows[name] = slope([row['size'] for row in rows], [row['macs'] for row in rows])
+    assert grows['pacavit_tiny_in1k'] <= 1.1 < grows['pvt_tiny_in1k']

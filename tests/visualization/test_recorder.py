@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch.nn import functional as F
 
 from spm_mm import testing
 from spm_mm.errors import UserError
+from spm_mm.registry import MODELS
 from spm_mm.visualization import Recorder, attention_of_query, receptive_fields
 from spm_mm.visualization.recorder import attention_weights
 
@@ -89,3 +92,27 @@ def test_attention_of_a_query() -> None:
     without = testing.build_tiny('PVT', attention=(None, 'sr', 'sr', 'sr')).eval()
     with pytest.raises(UserError, match='no attention'):
         attention_of_query(without, image, 'stages.0.blocks.0', 0, (0.5, 0.5))
+
+
+def test_attention_of_a_query_in_slices_of_heads(monkeypatch) -> None:
+    """Large maps with a relative bias go through in slices: the same heads, one after the other."""
+    config = testing.tiny_config('LIT')
+    config['arch']['position'] = 'relative'
+    model = MODELS.build(config).eval()
+    image = torch.randn(1, 3, 64, 96)
+    block = 'stages.2.blocks.0'
+    heads = model.stages[2].blocks[0].attn.num_heads
+
+    def look(head: int) -> np.ndarray:
+        return attention_of_query(model, image, block, head, (0.5, 0.5))[0]
+
+    whole = [look(head) for head in range(heads)]
+    operator = sys.modules['spm_mm.ops.relative_attention']
+    monkeypatch.setattr(operator, 'SLICE', 2 * (4 * 6) ** 2)
+    with torch.no_grad(), Recorder(model, attention=[block]) as seen:
+        model(image)
+    assert len(seen.attention[block]) == -(-heads // 2) > 1
+    for head in range(heads):
+        np.testing.assert_allclose(look(head), whole[head], rtol=1e-5)
+    with pytest.raises(UserError, match=f'from 0 to {heads - 1}'):
+        look(heads)

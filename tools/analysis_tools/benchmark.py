@@ -1,95 +1,182 @@
-"""Time and peak memory of the backbones of configs, forward and as a training step.
+"""Time, memory and MACs of backbones, one beside the other in one process.
 
-Every measurement runs in a process of its own, on random weights and images. Memory on the CPU is the
-largest resident size of that process less its size before the first pass; on a GPU it is what PyTorch
-allocated. A training step is forward and backward, without optimizer. CONFIG:MERGING puts another
-merging into a config: `CONFIG CONFIG:ConvMerging` sets its own beside plain convolution.
+SUBJECT is CONFIG[:MERGING], the backbone of a config, or BACKBONE[/ARCH][:MERGING], such as PVT/tiny or
+PVT/tiny:StepwiseMerging; MERGING takes the place of its own. All subjects run in turns, so that
+drift of the machine meets all alike; 'time to base' compares within each turn with the first
+subject, or with ours for what --against sets beside it. Inference is a pass without gradients,
+training forward and backward, without an optimizer. spm_mm/benchmark/measure.py says how memory is
+measured.
+
+Weights and images are random. --against checks before it measures that both put out the same.
 """
 
 import argparse
-import multiprocessing
-import resource
-import statistics
-import time
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
 
+from spm_mm.benchmark import (
+    AGAINST,
+    CLOCKS,
+    MODES,
+    PRESETS,
+    VARIANTS,
+    Plan,
+    Subject,
+    agree,
+    build_all,
+    draw,
+    gle_subjects,
+    machine_rates,
+    measure_all,
+    rivals_of,
+    slopes,
+    subject_of,
+    tabulate,
+)
 from spm_mm.engine import run_tool
 from spm_mm.errors import UserError
 
-MODES = ('forward', 'train')
+TOLERANCE = 1e-4
 
 
-def measure(
-    path: str, merging: str, mode: str, batch: int, shape: tuple[int, int], repeat: int, device: str
-) -> tuple[float, float]:
-    """Median seconds of a pass and GiB at its peak."""
-    cfg = Config.fromfile(path)
-    init_default_scope(cfg.get('default_scope', 'spm_mm'))
-    backbone = dict(cfg.model.backbone)
-    backbone.pop('init_cfg', None)
-    if merging:
-        backbone['merging'] = dict(type=f'spm_mm.{merging}')
-    model = MODELS.build(backbone).to(device).train(mode == 'train')
-    images = torch.randn(batch, model.in_channels, *shape, device=device)
-    before = _peak(device)
-    seconds = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        with torch.set_grad_enabled(mode == 'train'):
-            outs = model(images)
-            if mode == 'train':
-                sum(out.float().square().mean() for out in outs).backward()
-        if device != 'cpu':
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    peak = _peak(device) - (before if device == 'cpu' else 0)
-    return statistics.median(seconds), peak / 2**30
+def size(text: str) -> tuple[int, int]:
+    """Read 224 or 800x1333."""
+    height, _, width = text.partition('x')
+    return int(height), int(width or height)
 
 
-def _peak(device: str) -> int:
-    if device != 'cpu':
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('configs', nargs='+', metavar='CONFIG[:MERGING]')
-    parser.add_argument(
-        '--shape', nargs=2, type=int, action='append', metavar=('H', 'W'), help='default 224 224'
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--batch', type=int, default=1, help='images in a pass, default 1')
-    parser.add_argument('--repeat', type=int, default=3, help='passes, of which the median counts')
-    parser.add_argument('--mode', choices=MODES, action='append', help='default both')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    args = parser.parse_args()
-    if min(args.batch, args.repeat, *(side for shape in args.shape or () for side in shape)) < 1:
-        raise UserError('--batch, --repeat and --shape must be at least 1')
-    if args.device == 'cuda' and not torch.cuda.is_available():
+    parser.add_argument('subjects', nargs='*', metavar='SUBJECT', help='see above')
+    parser.add_argument(
+        '--preset',
+        choices=PRESETS,
+        help='; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items()),
+    )
+    parser.add_argument(
+        '--gle', action='store_true', help="SPM's GLE alone beside its literal form"
+    )
+    parser.add_argument(
+        '--against',
+        choices=AGAINST,
+        help="host: the host's own class; literal: the paper's equations as they read",
+    )
+    parser.add_argument(
+        '--sizes', nargs='+', type=size, metavar='S|HxW', help='default 224 512 800x1333'
+    )
+    parser.add_argument('--batch', nargs='+', type=int, help='images in a pass, default 1')
+    parser.add_argument('--modes', nargs='+', choices=MODES, help='default both')
+    parser.add_argument('--variants', nargs='+', choices=VARIANTS, help='default float32')
+    parser.add_argument(
+        '--repeat', type=int, help='rounds that count, default 9; 0: count MACs alone'
+    )
+    parser.add_argument('--no-memory', dest='memory', action='store_false', default=None)
+    parser.add_argument(
+        '--kernels', type=int, metavar='N', help='name the N operators that take the most time'
+    )
+    parser.add_argument(
+        '--clock',
+        choices=CLOCKS,
+        help='cpu counts what the process really ran: for a busy machine and one thread',
+    )
+    parser.add_argument('--threads', type=int, help='threads of an operator on the CPU')
+    parser.add_argument('--device', choices=('cpu', 'cuda'))
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements there')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw time over pixels')
+    parser.add_argument('--markdown', action='store_true', help='a table for a document')
+    return parser.parse_args(argv)
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """What the arguments ask for, over the preset's plan.
+
+    Raises:
+        UserError: If a number is too small, a file has another ending, or there is no GPU.
+    """
+    plan = PRESETS[args.preset].plan if args.preset else Plan()
+    given = vars(args) | {'batches': args.batch}
+    changes = {
+        field.name: given[field.name]
+        for field in dataclasses.fields(Plan)
+        if given.get(field.name) is not None
+    }
+    plan = dataclasses.replace(plan, **changes)
+    numbers = [*plan.batches, *(side for s in plan.sizes for side in s), args.threads or 1]
+    if min(numbers) < 1 or plan.repeat < 0 or plan.kernels < 0:
+        raise UserError(
+            '--batch, --sizes and --threads must be at least 1, --repeat and --kernels 0'
+        )
+    if plan.device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda needs a GPU that PyTorch sees')
-    for config in args.configs:
-        if not Path(config.partition(':')[0]).is_file():
-            raise UserError(f'config {config.partition(":")[0]} does not exist')
-    print(f'{args.device}, {torch.get_num_threads()} threads, batch {args.batch}')
-    print('| config | merging | size | mode | images / s | peak GiB |')
-    print('|---|---|---|---|---|---|')
-    context = multiprocessing.get_context('spawn')
-    for config in args.configs:
-        path, _, merging = config.partition(':')
-        for shape in args.shape or [(224, 224)]:
-            for mode in args.mode or MODES:
-                job = (path, merging, mode, args.batch, tuple(shape), args.repeat, args.device)
-                with context.Pool(1) as pool:
-                    seconds, peak = pool.apply(measure, job)
-                print(
-                    f'| {Path(path).stem} | {merging or "its own"} | {shape[0]} x {shape[1]} |'
-                    f' {mode} | {args.batch / seconds:.2f} | {peak:.2f} |',
-                    flush=True,
-                )
+    if args.plot and args.plot.suffix != '.png':
+        raise UserError(f'--plot must end in .png, got {args.plot}')
+    return plan
+
+
+def gather(args: argparse.Namespace) -> list[Subject]:
+    """The subjects, each followed by what it is set beside."""
+    specs = args.subjects or (PRESETS[args.preset].subjects if args.preset else ())
+    subjects = [subject_of(spec) for spec in specs]
+    if args.against:
+        subjects = [one for s in subjects for one in rivals_of(s, args.against)]
+    if args.gle:
+        subjects += gle_subjects()
+    if not subjects:
+        raise UserError('nothing to measure: name a config or a backbone, --preset or --gle')
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        raise UserError(f'a subject is there twice: {names}')
+    return subjects
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    plan, subjects = plan_of(args), gather(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    console = Console(width=None if Console().is_terminal else 200)
+    place = torch.cuda.get_device_name() if plan.device == 'cuda' else 'CPU'
+    machine = {
+        'device': place,
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+        'clock': plan.clock,
+    }
+    if plan.repeat:
+        machine |= machine_rates(plan.device, plan.clock)
+    models = build_all(subjects)
+    distances = agree(subjects, models, min(plan.sizes)) if plan.repeat else {}
+    for name, distance in distances.items():
+        console.print(f'{name}: outputs differ by {distance:.1e}')
+        if not distance <= TOLERANCE:
+            raise UserError(f'{name} puts out something else: relative distance {distance:.1e}')
+    rows = measure_all(subjects, models, plan)
+    console.print(', '.join(f'{key} {_shown(value)}' for key, value in machine.items()))
+    console.print(tabulate(rows, args.markdown))
+    if len(plan.sizes) > 1:
+        console.print('slopes over the number of pixels, logarithmic; 1 is linear')
+        console.print(slopes(rows))
+    for row in rows:
+        if row.kernels:
+            shares = ', '.join(f'{name} {share:.0%}' for name, share in row.kernels)
+            console.print(f'{row.subject}, {row.size}, {row.mode}, {row.variant}: {shares}')
+    if args.json:
+        written = {'machine': machine, 'distances': distances}
+        written['rows'] = [dataclasses.asdict(row) for row in rows]
+        args.json.write_text(json.dumps(written, indent=1))
+    if args.plot:
+        draw(rows, args.plot)
+
+
+def _shown(value: object) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
 
 
 if __name__ == '__main__':

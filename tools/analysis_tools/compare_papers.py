@@ -28,7 +28,10 @@ MACS: dict[str | None, Callable[[Complexity], int]] = {
     'thop': lambda c: c.total_macs - c.products + 4 * c.normed,
     'mmcv': lambda c: c.total_macs - c.products + 2 * c.normed + c.rectified + c.biased,
     'mmcv_with_attention': lambda c: c.total_macs + 2 * c.normed + c.rectified + c.biased,
+    'torchprofile': lambda c: c.total_macs + c.normed + 4 * c.interpolated + c.spread,
 }
+# Counters that saw the official code at work, and not only what a model is made of.
+AS_PUBLISHED = ('thop', 'torchprofile')
 # Metrics of the hosts' logs, and what turns them into percent.
 LOGGED = {
     'top1': ('accuracy/top1', 1),
@@ -79,15 +82,17 @@ def count(
         raise UserError(f'counter {counter!r} of {row.key} is unknown: allowed are {list(MACS)}')
     shape = (exception and exception.flops_input) or row.flops_input
     options = json.dumps(exception.options if exception else {})
-    counted = _measured(row.config, shape, counter == 'thop', options)
-    left_out = exception.without if exception else ()
-    unknown = set(left_out) - set(counted.params)
-    if unknown:
-        raise UserError(f'{row.config} has no part {unknown}: allowed are {list(counted.params)}')
+    counted = _measured(row.config, shape, counter in AS_PUBLISHED, options)
+    params, macs = 0, 0
+    for pattern in exception.without if exception else ():
+        left_out = counted.of(pattern)
+        if left_out is None:
+            raise UserError(f'{row.config} has no part {pattern!r}')
+        params, macs = params + left_out[0], macs + left_out[1]
     if figure == 'params_M':
         bare = counted.bare_params if counter == 'thop' else 0
-        return (counted.total_params - bare - sum(counted.params[p] for p in left_out)) / 1e6
-    return (MACS[counter](counted) - sum(counted.macs[p] for p in left_out)) / 1e9
+        return (counted.total_params - bare - params) / 1e6
+    return (MACS[counter](counted) - macs) / 1e9
 
 
 def agrees(value: float, printed: float, rounding: str = 'nearest') -> bool:

@@ -133,7 +133,10 @@ def segmentor_panels(
     size = tuple(image.shape[2:])
     with torch.no_grad():
         logits, clusters = model.decode_head.forward_with_clusters(model.extract_feat(image))
-    labels = logits.argmax(dim=1)[0]
+    if logits.shape[1] == 1:  # two classes told by one number
+        labels = (logits.sigmoid() > model.decode_head.threshold)[0, 0].long()
+    else:
+        labels = logits.argmax(dim=1)[0]
     heat = heat_maps(assign(clusters.permute(0, 2, 3, 1))[0], tuple(clusters.shape[2:]), size)
     areas = torch.bincount(labels.flatten(), minlength=len(heat))
     row = [Panel(picture, 'picture'), Panel(labels.numpy(), 'prediction')]

@@ -1,0 +1,140 @@
+"""What is measured: our backbones, a part of one, and what stands beside them with equal weights."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.benchmark.hosts import HOST_FORMS, host_twin
+from spm_mm.errors import UserError
+from spm_mm.literal import make_literal
+from spm_mm.merging import GuidedLocalEnhancement
+from spm_mm.registry import MODELS, SCOPE, registered, suggest
+
+AGAINST = ('host', 'literal')
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing that is measured.
+
+    ``make`` builds it; ``draw`` makes an input for a batch and a size in pixels. ``base`` is the
+    name of the subject whose time and memory count as 1 (None: the first of all), and ``twin`` says
+    that both have the same weights, so that their outputs must agree. The input of a ``part`` of a
+    network gets a gradient, too.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    draw: Callable[[int, tuple[int, int]], Tensor]
+    base: str | None = None
+    twin: bool = False
+    part: bool = False
+
+
+def images(batch: int, size: tuple[int, int]) -> Tensor:
+    return torch.randn(batch, 3, *size)
+
+
+def subject_of(spec: str) -> Subject:
+    """Read ``CONFIG[:MERGING]`` or ``BACKBONE[/ARCH][:MERGING]``, e.g. ``PVT/tiny:StepwiseMerging``.
+
+    Raises:
+        UserError: If there is no such config, backbone or architecture.
+    """
+    place, _, merging = spec.partition(':')
+    if place.endswith('.py'):
+        if not Path(place).is_file():
+            raise UserError(f'config {place} does not exist')
+        cfg = Config.fromfile(place)
+        config = copy.deepcopy(dict(cfg.model.backbone))
+        config.setdefault('_scope_', cfg.get('default_scope', SCOPE))
+        config.pop('init_cfg', None)
+        name = Path(place).stem
+    else:
+        name, _, arch = place.partition('/')
+        known = registered(HierarchicalBackbone)
+        if name not in known:
+            raise UserError(
+                f'{place} is neither a config nor a backbone: {suggest(name, list(known))}'
+            )
+        config = dict(type=f'{SCOPE}.{name}')
+        if arch:
+            known[name]._resolve_arch(arch)
+            config['arch'] = arch
+        name = place
+    if merging:
+        config['merging'] = dict(type=merging if '.' in merging else f'{SCOPE}.{merging}')
+        name = f'{name}:{merging}'
+    return Subject(name, lambda: MODELS.build(config), images)
+
+
+def rivals_of(subject: Subject, against: str) -> list[Subject]:
+    """The subject, and what it is to be set beside, both with the same weights.
+
+    ``'literal'`` is the same network by :mod:`spm_mm.literal`. ``'host'`` is the host's own class
+    in its dense form: four maps, no class token and no norm that ours would have for a classifier.
+
+    Raises:
+        UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
+    """
+    if against == 'literal':
+        return [
+            dataclasses.replace(subject, base=subject.name),
+            _twin(subject, 'literal', make_literal),
+        ]
+    model = subject.make()
+    name = type(model).__name__
+    if name not in HOST_FORMS:
+        raise UserError(
+            f'--against host: no host has {name}; allowed are {", ".join(sorted(HOST_FORMS))}'
+        )
+    form = HOST_FORMS[name]
+
+    def dense() -> nn.Module:
+        return type(model)(model.arch, drop_path_rate=model.drop_path_rate, **form.dense)
+
+    if type(model.mergings[0]) is not type(dense().mergings[0]):
+        raise UserError(f'--against host: the host has {name} with its own merging alone')
+    ours = dataclasses.replace(subject, make=dense, base=subject.name)
+    return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
+
+
+def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]) -> Subject:
+    return dataclasses.replace(
+        subject,
+        name=f'{subject.name}, {label}',
+        make=lambda: change(subject.make()),
+        base=subject.name,
+        twin=True,
+    )
+
+
+def gle_subjects() -> list[Subject]:
+    """SPM's guided local enhancement alone, at the three widths of PVT, beside its literal form.
+
+    Its map is that of an image of the size given.
+    """
+    subjects = []
+    for channels, stride in ((128, 4), (320, 8), (512, 16)):
+
+        def make(channels: int = channels) -> nn.Module:
+            options: dict[str, Any] = dict(guide='conv', guide_kernel_size=7, num_heads=8)
+            return GuidedLocalEnhancement(channels, norm_cfg={'type': 'BN'}, **options)
+
+        def draw(
+            batch: int, size: tuple[int, int], channels: int = channels, stride: int = stride
+        ) -> Tensor:
+            shape = (side // stride for side in size)
+            return torch.randn(batch, *shape, channels)
+
+        ours = Subject(f'GLE {channels}', make, draw, f'GLE {channels}', part=True)
+        subjects += [ours, _twin(ours, 'literal', make_literal)]
+    return subjects

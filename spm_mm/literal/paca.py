@@ -1,0 +1,36 @@
+"""PaCa: attention to clusters (Eq. 1 to 5)."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from spm_mm.attention import PatchToClusterAttention
+from spm_mm.attention.patch_to_cluster import ConvClustering
+from spm_mm.layers import conv_on_map
+from spm_mm.literal.base import literal_form
+from spm_mm.literal.pvt import attend
+
+
+@literal_form(ConvClustering)
+def cluster_by_convolution(module: ConvClustering, x: Tensor) -> Tensor:
+    return conv_on_map(lambda t: module.to_clusters(F.gelu(module.mix(F.gelu(module.embed(t))))), x)
+
+
+@literal_form(PatchToClusterAttention)
+def patch_to_cluster(
+    module: PatchToClusterAttention, x: Tensor, assignment: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    b, h, w, c = x.shape
+    tokens = context = x.flatten(1, 2)
+    if not module.num_clusters:
+        assignment = None
+    else:
+        if module.clustering is not None:
+            logits = module.clustering(x)
+            assignment = logits.flatten(1, 2).softmax(dim=1).transpose(1, 2)
+        context = module.cluster_norm(assignment @ tokens)
+    q, k, v = (
+        layer(t).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
+        for layer, t in ((module.q, tokens), (module.k, context), (module.v, context))
+    )
+    out = attend(q, k, v)
+    return module.proj(out.transpose(1, 2).reshape(b, h, w, c)), assignment

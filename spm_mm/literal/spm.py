@@ -1,0 +1,29 @@
+"""SPM: multi-scale aggregation (Eq. 1) and guided local enhancement (Eq. 4)."""
+
+import torch
+from torch import Tensor
+
+from spm_mm.layers import conv_on_map
+from spm_mm.literal.base import literal_form
+from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation
+
+
+@literal_form(MultiScaleAggregation)
+def aggregate(module: MultiScaleAggregation, x: Tensor) -> Tensor:
+    groups = x.chunk(len(module.convs), dim=-1)
+    scales = [conv_on_map(conv, group) for conv, group in zip(module.convs, groups, strict=True)]
+    x = torch.stack(scales, dim=-1).flatten(3)
+    return conv_on_map(lambda t: module.proj(module.act(module.norm(module.fuse(t)))), x)
+
+
+@literal_form(GuidedLocalEnhancement, 'attend')
+def attend_in_windows(
+    module: GuidedLocalEnhancement, tokens: Tensor, mask: Tensor | None
+) -> Tensor:
+    """All tokens of a window ask, and the guide's answer is kept."""
+    n, t, c = tokens.shape
+    q, k, v = module.qkv(tokens).view(n, t, 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None, None], float('-inf'))
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, c)[:, 0]

@@ -1,0 +1,26 @@
+"""Literal forms against the fast ones, at any size."""
+
+import pytest
+import torch
+
+from spm_mm import testing
+from spm_mm.literal import FORMS, make_literal
+
+GRID = [(b, None) for b in testing.backbones()] + [('PVT', m) for m in testing.mergings()]
+
+
+@pytest.mark.parametrize(('backbone', 'merging'), GRID)
+def test_equal(backbone: str, merging: str | None) -> None:
+    fast, literal = (testing.build_tiny(backbone, merging).double().eval() for _ in range(2))
+    literal.load_state_dict(fast.state_dict())
+    assert make_literal(literal) is literal
+    image = torch.randn(2, 3, 70, 97, dtype=torch.float64)
+    for one, other in zip(fast(image), literal(image), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_instances_alone_are_changed() -> None:
+    """A literal model leaves the classes, and so all other models, as they are."""
+    for cls, methods in FORMS.items():
+        for name, function in methods.items():
+            assert getattr(cls, name) is not function
