@@ -1,7 +1,7 @@
 """The loop that every backbone of the suite shares: stem, then merge, blocks and norm per stage."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -380,6 +380,24 @@ class HierarchicalBackbone(BaseModule):
         for key in reset:
             del state_dict[key]
         return reset
+
+
+class BlockStage(nn.Module):
+    """The blocks of a stage one after the other, and behind them a norm if there is one.
+
+    Shape: map (B, H, W, C) to a map (B, H, W, C) and None: nothing travels beside it.
+    """
+
+    def __init__(
+        self, blocks: Iterable[nn.Module], with_cp: bool, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm if norm is not None else nn.Identity()
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.norm(run_blocks(self.blocks, x, with_cp=self.with_cp)), None
 
 
 def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:

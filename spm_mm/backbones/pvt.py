@@ -30,7 +30,7 @@ class PVTBlock(nn.Module):
         self,
         channels: int,
         attention: nn.Module | None,
-        mlp_ratio: float,
+        mlp: nn.Module,
         drop_path: float,
         norm_eps: float = 1e-6,
     ) -> None:
@@ -39,7 +39,7 @@ class PVTBlock(nn.Module):
             self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
         self.attn = attention
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = MLP(channels, mlp_ratio)
+        self.mlp = mlp
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class PVT(HierarchicalBackbone):
                 PVTBlock(
                     dims[i],
                     attention[i] and self.build_attention(i, attention[i], qkv_bias),
-                    self.arch['mlp_ratios'][i],
+                    MLP(dims[i], self.arch['mlp_ratios'][i]),
                     rate,
                 )
                 for rate in rates[i]

@@ -31,20 +31,22 @@ class DepthwiseMLP(nn.Module):
         channels: Width of input and output.
         ratio: Width of the hidden layer, in multiples of ``channels``.
         shortcut: Whether the convolution's input is added to its output.
+        relu: Whether a ReLU precedes the convolution, as in PVTv2's linear variant.
 
     Shape: map (B, H, W, C) to the same shape.
     """
 
-    def __init__(self, channels: int, ratio: float, shortcut: bool) -> None:
+    def __init__(self, channels: int, ratio: float, shortcut: bool, relu: bool = False) -> None:
         super().__init__()
         hidden = int(channels * ratio)
         self.shortcut = shortcut
         self.fc1 = nn.Linear(channels, hidden)
+        self.relu = nn.ReLU() if relu else nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
+        x = self.relu(self.fc1(x))
         mixed = conv_on_map(self.dwconv, x)
         return self.fc2(self.act(x + mixed if self.shortcut else mixed))
