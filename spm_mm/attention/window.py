@@ -84,10 +84,10 @@ class WindowAttention(nn.Module):
             q, k, v = (t.flatten(0, 1) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         out = out.view(b, n, self.num_heads, tokens, -1).transpose(2, 3).reshape(b, n, tokens, c)
-        x = from_windows(out, size, height, width)
+        x = from_windows(self.proj(out), size, height, width)
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
-        return self.proj(x[:, :h, :w])
+        return x[:, :h, :w]
 
 
 def split_regions(
