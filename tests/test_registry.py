@@ -13,7 +13,7 @@ from spm_mm.registry import MODELS, import_modules, registered
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 # From below to above: a package imports those before it alone. `hosts` may import a host, too.
-LAYERS = ('ops', 'layers', 'attention', 'merging', 'backbones', 'converters')
+LAYERS = ('ops', 'layers', 'attention', 'merging', 'backbones', 'necks', 'converters')
 MAY_IMPORT_HOSTS = ('heads', 'compat.py')
 
 

@@ -8,7 +8,10 @@ from spm_mm.attention.self_guided import (
     LocallyEnhancedAttention,
     SelfGuidedAttention,
 )
-from spm_mm.attention.spatial_reduction import SpatialReductionAttention
+from spm_mm.attention.spatial_reduction import (
+    PooledReductionAttention,
+    SpatialReductionAttention,
+)
 
 __all__ = [
     'CLUSTERINGS',
@@ -16,6 +19,7 @@ __all__ = [
     'HybridScaleAttention',
     'LocallyEnhancedAttention',
     'PatchToClusterAttention',
+    'PooledReductionAttention',
     'RelativePositionAttention',
     'SelfGuidedAttention',
     'SpatialReductionAttention',

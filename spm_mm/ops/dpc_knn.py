@@ -37,19 +37,24 @@ def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0) -> Tensor:
     """
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     distance = torch.cdist(x, x).div_(math.sqrt(x.shape[-1]))
-    nearest = distance.topk(min(k, x.shape[1]), dim=-1, largest=False).values
-    density = nearest.square().mean(dim=-1).neg().exp()
+    densities = density(distance, k)
     if noise:
-        density = density + noise * torch.rand_like(density)
-    rank = density.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        densities = densities + noise * torch.rand_like(densities)
+    rank = densities.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     denser = rank[:, None] < rank[:, :, None]
     farthest = distance.amax(dim=(1, 2), keepdim=True)
     separation = torch.where(denser, distance, farthest).amin(dim=-1)
-    score = density * separation
+    score = densities * separation
     centres = score.argsort(dim=1, descending=True, stable=True)[:, :count]
     to_centres = distance.gather(1, centres[..., None].expand(-1, -1, x.shape[1]))
     numbers = torch.arange(count, device=x.device).expand(len(x), -1)
     return to_centres.argmin(dim=1).scatter(1, centres, numbers)
+
+
+def density(distance: Tensor, k: int) -> Tensor:
+    """exp(-mean of d^2 over the k nearest tokens), (B, N), of distances d (B, N, N)."""
+    nearest = distance.topk(min(k, distance.shape[-1]), dim=-1, largest=False).values
+    return nearest.square().mean(dim=-1).neg().exp()
 
 
 def dpc_knn_bytes(batch: int, tokens: int) -> int:

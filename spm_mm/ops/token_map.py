@@ -45,6 +45,14 @@ class TokenMap:
         """Other tokens (B, N, C') for the same cells; there is no context any more."""
         return TokenMap(x, self.index, self.weight, self.size)
 
+    def with_context(self, context: Tensor, score: Tensor) -> 'TokenMap':
+        """The same tokens with a :attr:`context` and its :attr:`context_score`."""
+        return TokenMap(self.x, self.index, self.weight, self.size, context, score)
+
+    def without_context(self) -> 'TokenMap':
+        """The same tokens without a :attr:`context`: it serves one block."""
+        return self.with_tokens(self.x)
+
     def to_map(self, size: tuple[int, int] | None = None) -> Tensor:
         """Tokens to a map: each cell is the mean over the initial cells in it of their tokens.
 
