@@ -18,8 +18,7 @@ MAY_IMPORT_HOSTS = ('heads', 'compat.py')
 
 
 @pytest.mark.parametrize('host', HOSTS)
-@pytest.mark.parametrize('backbone', testing.backbones())
-@pytest.mark.parametrize('merging', testing.mergings())
+@pytest.mark.parametrize(('backbone', 'merging'), testing.pairs())
 def test_build_through_host(host: str, backbone: str, merging: str) -> None:
     """With a bare merging type, too: inside a host's build the default scope is the host's."""
     registry = __import__(f'{host}.registry', fromlist=['MODELS']).MODELS

@@ -57,8 +57,7 @@ class SpatialReductionAttention(nn.Module):
         """
         context = x if context is None else context
         if score is not None:
-            reduced = F.avg_pool2d(score, self.sr_ratio) if self.sr_ratio > 1 else score
-            score = reduced.flatten(1)[:, None, None]
+            score = self.reduce_score(score).flatten(1)[:, None, None]
         return self.proj(self.attend(x, self.reduce(context), score))
 
     @property
@@ -76,6 +75,10 @@ class SpatialReductionAttention(nn.Module):
                 f' columns, got {x.shape[1]} x {x.shape[2]}: use a larger image or a smaller ratio'
             )
         return self.norm(conv_on_map(self.sr, x))
+
+    def reduce_score(self, score: Tensor) -> Tensor:
+        """Mean score of the cells (B, h, w) that become one key."""
+        return F.avg_pool2d(score, self.sr_ratio) if self.sr_ratio > 1 else score
 
     def attend(self, x: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attention from ``x`` to ``context``, before the output projection, in the shape of ``x``.
@@ -132,3 +135,6 @@ class PooledReductionAttention(SpatialReductionAttention):
 
     def reduce(self, x: Tensor) -> Tensor:
         return self.act(self.norm(conv_on_map(nn.Sequential(self.pool, self.sr), x)))
+
+    def reduce_score(self, score: Tensor) -> Tensor:
+        return self.pool(score)

@@ -413,7 +413,7 @@ class HierarchicalBackbone(BaseModule):
 class BlockStage(nn.Module):
     """The blocks of a stage one after the other, and behind them a norm if there is one.
 
-    Shape: map (B, H, W, C) to a map (B, H, W, C) and None: nothing travels beside it.
+    Shape: map (B, H, W, C) to a map (B, H, W, C) and None: nothing travels beside it. Tokens likewise.
     """
 
     def __init__(
@@ -424,7 +424,10 @@ class BlockStage(nn.Module):
         self.norm = norm if norm is not None else nn.Identity()
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, None]:
+        if isinstance(x, TokenMap):
+            out = run_token_blocks(self.blocks, x, x.x, with_cp=self.with_cp)
+            return x.with_tokens(self.norm(out)), None
         return self.norm(run_blocks(self.blocks, x, with_cp=self.with_cp)), None
 
 

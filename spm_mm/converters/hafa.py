@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.backbones import PVT, HierarchicalBackbone
+from spm_mm.backbones import PVT, HierarchicalBackbone, PVTv2
 from spm_mm.backbones.pvt import PVTStage, TokenBlock
 from spm_mm.converters.base import Classifier, Twin
 from spm_mm.converters.lit import LITConverter
+from spm_mm.converters.pvt_v2 import PVTv2Converter
 from spm_mm.errors import UserError
 from spm_mm.layers import MLP, TokenDepthwiseMLP, conv_on_map
 from spm_mm.merging import ClusterMerging, DeformableMerging
@@ -45,6 +46,19 @@ RULES = (
     (r'stage\.block\.(.+)', lambda m: f'stage.blocks.{m[1]}'),
     (r'stage\.norm\.(\w+)', lambda m: f'norm.{m[1]}'),
     (r'(?:lateral|fpn)_convs\..+', lambda m: f'neck.{m[0]}'),
+)
+LAA = {'dconv': 'conv', 'dconv.conv_offset': 'offset', 'norm_layer': 'norm'}
+# The same for PVTv2.
+V2_RULES = (
+    (
+        r'dcn(\d)\.(dconv|dconv\.conv_offset|norm_layer)\.(\w+)',
+        lambda m: f'backbone.mergings.{int(m[1]) - 1}.{LAA[m[2]]}.{m[3]}',
+    ),
+    (rf'ctm3\.{PART}', lambda m: f'backbone.mergings.2.{PARTS[m[1]]}.{m[2]}'),
+    (
+        r'block4\.(\d+)\.mlp\.dwconv\.skip\.(\w+)',
+        lambda m: f'backbone.stages.3.blocks.{m[1]}.mlp.skip.{m[2]}',
+    ),
 )
 UNUSED = 'never used by the official model'
 
@@ -117,6 +131,37 @@ class HAFAConverter(LITConverter):
         if first == 'MTA':
             neck = MTA(config['in_channels'], config['out_channels'], config['num_outs'])
             return Twin(nn.ModuleDict({'neck': neck}), lambda *x: _run_neck(neck, *x))
+        model = self.model_for(state_dict)
+        return Twin(model, lambda *inputs: _run_model(model, *inputs))
+
+
+class HAFAv2Converter(PVTv2Converter):
+    """HAFA on PVTv2: the official class, which does not run as committed, with a head."""
+
+    source = 'hafa-pvtv2'
+    description = "HAFA's official code, PVTv2 with HAFA"
+    families = ('hafa',)
+    fixtures = ('hafa_pvt_v2_b1', 'hafa_pvt_v2_b2')
+
+    def rename(self, key: str) -> str | None:
+        for pattern, name in V2_RULES:
+            if match := re.fullmatch(pattern, key):
+                return name(match)
+        return super().rename(key)
+
+    def dropped(self, key: str) -> str | None:
+        return UNUSED if key.startswith('ctm3.proj_q.') else super().dropped(key)
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
+        if 'ctm3.score.weight' not in state_dict:
+            raise UserError(
+                f'this is no checkpoint of PVTv2 with HAFA: its first keys are {list(state_dict)[:3]}'
+            )
+        return _model(PVTv2, self.arch_of(state_dict), state_dict)
+
+    def twin(
+        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
+    ) -> Twin:
         model = self.model_for(state_dict)
         return Twin(model, lambda *inputs: _run_model(model, *inputs))
 
