@@ -43,8 +43,27 @@ class SpatialReductionAttention(nn.Module):
             self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
             self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.attend(x, self.reduce(x)))
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, score: Tensor | None = None
+    ) -> Tensor:
+        """Attention within ``x``, or from ``x`` to another ``context``.
+
+        Args:
+            x: Map (B, H, W, C) or tokens (B, N, C).
+            context: What keys and values are made of, a map (B, h, w, C), or tokens if ``sr_ratio`` is
+                1; default ``x``.
+            score: Importance (B, h, w) of the cells of ``context``, averaged where it is reduced and
+                added to the logits of the keys, as TCFormer does.
+        """
+        context = x if context is None else context
+        if score is not None:
+            score = self.reduce_score(score).flatten(1)[:, None, None]
+        return self.proj(self.attend(x, self.reduce(context), score))
+
+    @property
+    def reduces(self) -> bool:
+        """Whether keys and values are made of a map alone."""
+        return self.sr_ratio > 1
 
     def reduce(self, x: Tensor) -> Tensor:
         """What keys and values are made of, (B, ..., C)."""
@@ -57,13 +76,24 @@ class SpatialReductionAttention(nn.Module):
             )
         return self.norm(conv_on_map(self.sr, x))
 
-    def attend(self, x: Tensor, context: Tensor) -> Tensor:
-        """Attention from ``x`` to ``context``, before the output projection, in the shape of ``x``."""
+    def reduce_score(self, score: Tensor) -> Tensor:
+        """Mean score of the cells (B, h, w) that become one key."""
+        return F.avg_pool2d(score, self.sr_ratio) if self.sr_ratio > 1 else score
+
+    def attend(self, x: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attention from ``x`` to ``context``, before the output projection, in the shape of ``x``.
+
+        ``bias`` is added to the logits, which it must be broadcastable to, (B, G, N, M).
+        """
         b, c = x.shape[0], x.shape[-1]
         head = (self.num_heads, c // self.num_heads)
         q = self.q(x).view(b, -1, *head).transpose(1, 2)
         k, v = self.kv(context).view(b, -1, 2, *head).unbind(2)
-        out = self.weigh(q, k.transpose(1, 2), v.transpose(1, 2), *x.shape[1:-1])
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
+        if bias is None:
+            out = self.weigh(q, k, v, *x.shape[1:-1])
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
@@ -99,5 +129,12 @@ class PooledReductionAttention(SpatialReductionAttention):
         self.norm = nn.LayerNorm(channels)
         self.act = nn.GELU()
 
+    @property
+    def reduces(self) -> bool:
+        return True
+
     def reduce(self, x: Tensor) -> Tensor:
         return self.act(self.norm(conv_on_map(nn.Sequential(self.pool, self.sr), x)))
+
+    def reduce_score(self, score: Tensor) -> Tensor:
+        return self.pool(score)

@@ -3,15 +3,16 @@ https://arxiv.org/abs/2106.13797.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from spm_mm.attention import PooledReductionAttention, SpatialReductionAttention
 from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock
-from spm_mm.layers import DepthwiseMLP, OverlapStem, init_convs
-from spm_mm.merging import ConvMerging
+from spm_mm.backbones.pvt import PVTBlock, TokenBlock
+from spm_mm.layers import DepthwiseMLP, OverlapStem, TokenDepthwiseMLP, init_convs
+from spm_mm.merging import ClusterMerging, ConvMerging
 from spm_mm.registry import MODELS
 
 __all__ = ['PVTv2']
@@ -24,6 +25,10 @@ class PVTv2(HierarchicalBackbone):
     PVT with overlapping patches, a depth-wise convolution in the MLP instead of position tables and a
     norm behind each stage, which the next stage and dense heads read. A classifier takes
     ``out_type='avg_featmap'``. In ``'b2-li'`` keys and values come from maps pooled to 7x7.
+
+    Behind a :class:`~spm_mm.merging.ClusterMerging` the blocks are TCFormer's, as in HAFA's code: the
+    convolution of the MLP runs on the map of the tokens, beside a weight for each channel of a token,
+    and the importance of the context's cells is added to the logits of the first attention.
 
     Args:
         arch: ``'b0'`` to ``'b5'``, ``'b2-li'`` or a dict with the keys of :attr:`arch_settings`.
@@ -58,6 +63,9 @@ class PVTv2(HierarchicalBackbone):
         }.items()
     }
 
+    takes_tokens = True
+    out_types = (*HierarchicalBackbone.out_types, 'tokens')
+
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'b1',
@@ -72,19 +80,22 @@ class PVTv2(HierarchicalBackbone):
         self.mergings = self.build_mergings(merging, {'type': 'ConvMerging', 'kernel_size': 3})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
+            block, mlp = PVTBlock, partial(DepthwiseMLP, shortcut=False)
+            if self.on_tokens(i):  # TCFormer's block, as in HAFA's code for PVTv2
+                block, mlp = partial(TokenBlock, add_score=True), TokenDepthwiseMLP
             blocks = [
-                PVTBlock(
+                block(
                     dims[i],
                     self.build_attention(i, qkv_bias),
-                    DepthwiseMLP(dims[i], self.arch['mlp_ratios'][i], shortcut=False, relu=linear),
+                    mlp(dims[i], self.arch['mlp_ratios'][i], relu=linear),
                     rate,
                 )
                 for rate in rates[i]
             ]
             self.stages.append(BlockStage(blocks, self.with_cp, nn.LayerNorm(dims[i], eps=1e-6)))
         self.norms = nn.ModuleList(nn.Identity() for _ in range(self.num_stages))  # in the stages
-        # Other mergings know best how to start.
-        own = [merging for merging in self.mergings if isinstance(merging, ConvMerging)]
+        # Other mergings know best how to start; HAFA's code starts its clustering like all of PVTv2.
+        own = [m for m in self.mergings if isinstance(m, ConvMerging | ClusterMerging)]
         init_convs(self.stem, self.stages, *own)
         self.finish()
 

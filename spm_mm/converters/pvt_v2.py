@@ -65,16 +65,19 @@ class PVTv2Converter(Converter):
                 return f'backbone.{name(match)}'
         return None
 
-    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+    def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
+        """Name of the architecture that a checkpoint belongs to."""
         depths = tuple(
             len({m[1] for key in state_dict if (m := re.match(rf'block{i}\.(\d+)\.', key))})
             for i in range(1, 5)
         )
         width = len(state_dict.get('norm4.weight', ()))
-        linear = 'block4.0.attn.sr.weight' in state_dict
-        arch = _arch(depths, width, linear, state_dict)
+        return _arch(depths, width, 'block4.0.attn.sr.weight' in state_dict, state_dict)
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+        backbone = PVTv2(self.arch_of(state_dict), out_type='avg_featmap')
         classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
-        return Classifier(PVTv2(arch, out_type='avg_featmap'), width, classes)
+        return Classifier(backbone, backbone.arch['embed_dims'][-1], classes)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]

@@ -1,6 +1,7 @@
 from torch import Tensor, nn
 
 from spm_mm.layers.channels_last import conv_on_map
+from spm_mm.ops import TokenMap
 
 
 class MLP(nn.Module):
@@ -50,3 +51,28 @@ class DepthwiseMLP(nn.Module):
         x = self.relu(self.fc1(x))
         mixed = conv_on_map(self.dwconv, x)
         return self.fc2(self.act(x + mixed if self.shortcut else mixed))
+
+
+class TokenDepthwiseMLP(DepthwiseMLP):
+    """The same for tokens that have left the grid (TCFormer): the convolution runs on their map.
+
+    A depth-wise 1x1 convolution without bias keeps what is each token's own.
+
+    Args:
+        channels: Width of input and output.
+        ratio: Width of the hidden layer, in multiples of ``channels``.
+        relu: Whether a ReLU precedes the convolution.
+
+    Shape: :class:`~spm_mm.ops.TokenMap` of (B, N, C) to tokens (B, N, C).
+    """
+
+    def __init__(self, channels: int, ratio: float, relu: bool = False) -> None:
+        super().__init__(channels, ratio, shortcut=False, relu=relu)
+        hidden = self.fc1.out_features
+        self.skip = nn.Conv1d(hidden, hidden, 1, groups=hidden, bias=False)
+
+    def forward(self, tokens: TokenMap) -> Tensor:
+        x = self.relu(self.fc1(tokens.x))
+        tokens = tokens.with_tokens(x)
+        mixed = tokens.from_map(conv_on_map(self.dwconv, tokens.to_map()))
+        return self.fc2(self.act(mixed + x * self.skip.weight[:, 0, 0]))

@@ -1,6 +1,7 @@
 """Numeric kernels, each beside a short plain reference that the tests hold it equal to."""
 
 from spm_mm.ops.deform import deform_conv, deform_conv_reference, sample, sampling_positions
+from spm_mm.ops.dpc_knn import dpc_knn, dpc_knn_bytes, dpc_knn_reference
 from spm_mm.ops.guided_attention import (
     guided_attention,
     guided_attention_reference,
@@ -13,15 +14,23 @@ from spm_mm.ops.relative_attention import (
     relative_bias,
 )
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
+from spm_mm.ops.token_map import TokenMap, as_map, pool, pool_reference
 from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
 
 __all__ = [
+    'TokenMap',
+    'as_map',
     'deform_conv',
     'deform_conv_reference',
+    'dpc_knn',
+    'dpc_knn_bytes',
+    'dpc_knn_reference',
     'from_windows',
     'guided_attention',
     'guided_attention_reference',
     'pad_to_multiple',
+    'pool',
+    'pool_reference',
     'received_attention',
     'received_attention_reference',
     'relative_attention',

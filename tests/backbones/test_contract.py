@@ -10,7 +10,7 @@ from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import MODELS, registered
 
-GRID = [(b, m) for b in testing.backbones() for m in testing.mergings()]
+GRID = testing.pairs()
 KEYS = Path(__file__).parent / 'state_dict_keys.json'
 
 
