@@ -14,6 +14,7 @@ from spm_mm.attention.spatial_reduction import (
     PooledReductionAttention,
     SpatialReductionAttention,
 )
+from spm_mm.attention.window import WindowAttention
 
 __all__ = [
     'CLUSTERINGS',
@@ -28,5 +29,6 @@ __all__ = [
     'SelfGuidedAttention',
     'ShuntedAttention',
     'SpatialReductionAttention',
+    'WindowAttention',
     'assign',
 ]

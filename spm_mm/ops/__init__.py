@@ -11,7 +11,11 @@ from spm_mm.ops.neighborhood_attention import (
     neighborhood_attention_reference,
 )
 from spm_mm.ops.received_attention import received_attention, received_attention_reference
-from spm_mm.ops.relative_attention import relative_attention, relative_attention_reference
+from spm_mm.ops.relative_attention import (
+    relative_attention,
+    relative_attention_reference,
+    relative_bias,
+)
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
 
@@ -28,6 +32,7 @@ __all__ = [
     'received_attention_reference',
     'relative_attention',
     'relative_attention_reference',
+    'relative_bias',
     'sample',
     'sampling_positions',
     'sorted_runs',
