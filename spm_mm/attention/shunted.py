@@ -84,9 +84,7 @@ class ShuntedAttention(nn.Module):
         ValueError: If an argument does not fit, or a map has a side shorter than ``sr_ratio``.
     """
 
-    def __init__(
-        self, channels: int, num_heads: int, sr_ratio: int, qkv_bias: bool = True
-    ) -> None:
+    def __init__(self, channels: int, num_heads: int, sr_ratio: int, qkv_bias: bool = True) -> None:
         super().__init__()
         if channels % num_heads or num_heads % 2:
             raise UserError(

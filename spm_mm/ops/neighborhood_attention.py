@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from spm_mm.ops.windows import overhang
 
 STRIP = 2**24
-"""Pairs of queries and keys of one image at a time, of all heads: 64 MB in float32. One row of tiles may
+"""Pairs of queries and keys of an image at a time, in all heads: 64 MB in float32. One row of tiles may
 have more."""
 
 
@@ -185,7 +185,7 @@ def _scatter(x: Tensor, rows: Tiles, columns: Tiles, like: Tensor) -> Tensor:
 
 
 def _bias(table: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
-    """Bias of the pairs of each tile, (tiles * G, queries, keys), minus infinity where too far apart."""
+    """Bias of the pairs of each tile, (tiles * G, queries, keys), minus infinity where too far."""
     # Looked up by products with ones and zeros: their adjoint is products again, where that of an
     # index adds up number by number.
     bias = rows.selector(table) @ table @ columns.selector(table).T
