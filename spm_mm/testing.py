@@ -65,8 +65,10 @@ def build_tiny(backbone: str, merging: str | None = None, **options: Any) -> Hie
 
 def expected_sizes(model: HierarchicalBackbone, height: int, width: int) -> list[tuple[int, int]]:
     """Sizes of the maps of all stages, from what stem and mergings declare."""
-    up = 3 * int(model.stem.rounds_up)
-    sizes = [((height + up) // 4, (width + up) // 4)]
+    stem = model.stem
+    # Most stems round once, up or down; one that halves twice says itself what becomes of a side.
+    out_side = getattr(stem, 'out_side', lambda side: (side + 3 * int(stem.rounds_up)) // 4)
+    sizes = [(out_side(height), out_side(width))]
     for merging in model.mergings:
         up = int(merging.rounds_up)
         sizes.append(tuple((side + up) // 2 for side in sizes[-1]))

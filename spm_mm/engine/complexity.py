@@ -29,6 +29,7 @@ __all__ = ['Complexity', 'build_on_meta', 'default_shape', 'measure']
 BOXES, MASKS = 1000, 100
 # Lists of modules whose entries are parts of their own.
 LISTED = ('mergings', 'stages', 'norms')
+PRODUCTS = ('bmm', 'baddbmm', '_scaled_dot_product', 'neighborhood_attention')
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -150,7 +151,7 @@ def measure(
     products = sum(
         flops
         for operator, flops in by_operator.items()
-        if operator.__name__.split('.')[0].startswith(('bmm', 'baddbmm', '_scaled_dot_product'))
+        if operator.__name__.split('.')[0].startswith(PRODUCTS)
     )
     macs['other'] = counter.get_total_flops() // 2 - sum(macs.values())
     params = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.items()}
@@ -237,12 +238,18 @@ def _run(model: nn.Module, image: Tensor) -> None:
 
 def _custom_formulas() -> dict[Any, Any]:
     """Formulas of operators that PyTorch's counter does not know."""
+
+    def neighborhood_attention(q_shape, k_shape, v_shape, table_shape, *_: Any, **__: Any) -> int:
+        """The pairs that the attention reads, not those that its tiles mask."""
+        return 2 * 2 * math.prod(q_shape) * ((table_shape[1] + 1) // 2) ** 2
+
+    formulas = {torch.ops.spm_mm.neighborhood_attention: neighborhood_attention}
     try:
         from torchvision.ops import deform_conv2d  # noqa: F401 (registers the operator)
     except (ImportError, RuntimeError):
-        return {}
+        return formulas
 
     def deform_conv(input_shape, weight_shape, *_: Any, out_shape: Any, **__: Any) -> int:
         return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
 
-    return {torch.ops.torchvision.deform_conv2d: deform_conv}
+    return {**formulas, torch.ops.torchvision.deform_conv2d: deform_conv}

@@ -7,6 +7,10 @@ from spm_mm.ops.guided_attention import (
     guided_attention_reference,
     window_attention,
 )
+from spm_mm.ops.neighborhood_attention import (
+    neighborhood_attention,
+    neighborhood_attention_reference,
+)
 from spm_mm.ops.received_attention import received_attention, received_attention_reference
 from spm_mm.ops.relative_attention import (
     relative_attention,
@@ -28,6 +32,8 @@ __all__ = [
     'from_windows',
     'guided_attention',
     'guided_attention_reference',
+    'neighborhood_attention',
+    'neighborhood_attention_reference',
     'pad_to_multiple',
     'pool',
     'pool_reference',
