@@ -71,3 +71,13 @@ def test_mixed_precision_trains() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_one_graph_at_a_fixed_size() -> None:
+    torch._dynamo.reset()
+    model = build_tiny('SwinTransformer').eval()
+    compiled = torch.compile(model, backend='eager', fullgraph=True, dynamic=False)
+    x = torch.randn(1, 3, 70, 97)
+    with torch.no_grad():
+        for one, other in zip(compiled(x), model(x), strict=True):
+            torch.testing.assert_close(one, other)
