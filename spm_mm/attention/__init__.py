@@ -12,6 +12,7 @@ from spm_mm.attention.spatial_reduction import (
     PooledReductionAttention,
     SpatialReductionAttention,
 )
+from spm_mm.attention.window import WindowAttention
 
 __all__ = [
     'CLUSTERINGS',
@@ -23,5 +24,6 @@ __all__ = [
     'RelativePositionAttention',
     'SelfGuidedAttention',
     'SpatialReductionAttention',
+    'WindowAttention',
     'assign',
 ]

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from spm_mm.merging import stepwise
@@ -39,7 +40,9 @@ class Complexity:
     of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
     (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased`` and
     ``rectified`` are the elements that leave a norm, a convolution with a bias and a ReLU, which some
-    of them count.
+    of them count; ``interpolated`` are the elements that leave an interpolation, four times if it is
+    bilinear, and ``transposed`` the MACs that transposed convolutions have more if they are counted by
+    their output.
     """
 
     params: dict[str, int]
@@ -49,6 +52,8 @@ class Complexity:
     normed: int
     biased: int
     rectified: int
+    interpolated: int
+    transposed: int
 
     @property
     def total_params(self) -> int:
@@ -104,7 +109,8 @@ def measure(
     macs = dict.fromkeys(parts, 0)
     counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
     started: dict[str, int] = {}
-    elements = {'normed': 0, 'biased': 0, 'rectified': 0}
+    elements = {'normed': 0, 'biased': 0, 'rectified': 0, 'transposed': 0}
+    interpolations = _Interpolations()
 
     def hook(name: str, module: nn.Module) -> None:
         def before(*_: Any) -> None:
@@ -116,13 +122,16 @@ def measure(
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
 
-    def count_elements(module: nn.Module, _: Any, out: Tensor) -> None:
+    def count_elements(module: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
         if isinstance(module, NORMS):
             elements['normed'] += out.numel()
         elif isinstance(module, nn.ReLU):
             elements['rectified'] += out.numel()
         elif module.bias is not None:
             elements['biased'] += out.numel()
+        if isinstance(module, nn.ConvTranspose2d):
+            cells = out[:, 0].numel() - args[0][:, 0].numel()
+            elements['transposed'] += cells * module.weight.numel()
 
     for name, module in parts.items():
         hook(name, module)
@@ -134,6 +143,7 @@ def measure(
         mock.patch.object(stepwise, 'guided_attention', attention),
         torch.no_grad(),
         counter,
+        interpolations,  # innermost: the counter takes interpolations apart
     ):
         _run(model, torch.empty(1, 3, height, width, device='meta'))
     by_operator = counter.get_flop_counts()['Global']
@@ -154,7 +164,27 @@ def measure(
     )
     if not params['other'] and not macs['other']:
         del params['other'], macs['other']
-    return Complexity(params, macs, products // 2, total - owned, **elements)
+    return Complexity(
+        params, macs, products // 2, total - owned, **elements, interpolated=interpolations.elements
+    )
+
+
+class _Interpolations(TorchDispatchMode):
+    """Counts the elements that leave an interpolation."""
+
+    operators = {torch.ops.aten.upsample_nearest2d: 1, torch.ops.aten.upsample_bilinear2d: 4}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self.operators:
+            self.elements += self.operators[func.overloadpacket] * out.numel()
+        return out
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

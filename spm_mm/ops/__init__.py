@@ -8,7 +8,11 @@ from spm_mm.ops.guided_attention import (
     window_attention,
 )
 from spm_mm.ops.received_attention import received_attention, received_attention_reference
-from spm_mm.ops.relative_attention import relative_attention, relative_attention_reference
+from spm_mm.ops.relative_attention import (
+    relative_attention,
+    relative_attention_reference,
+    relative_bias,
+)
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.token_map import TokenMap, as_map, pool, pool_reference
 from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
@@ -31,6 +35,7 @@ __all__ = [
     'received_attention_reference',
     'relative_attention',
     'relative_attention_reference',
+    'relative_bias',
     'sample',
     'sampling_positions',
     'sorted_runs',
