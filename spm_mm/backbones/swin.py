@@ -80,23 +80,19 @@ class SwinTransformer(HierarchicalBackbone):
                 dims[i], heads[i], window_size, shift, qkv_bias, shift_small_maps
             )
 
+        def block(i: int, j: int, rate: float) -> PVTBlock:
+            mlp = MLP(dims[i], self.arch['mlp_ratios'][i])
+            if self.on_tokens(i):
+                to_all = SpatialReductionAttention(dims[i], heads[i], qkv_bias=qkv_bias)
+                return TokenBlock(dims[i], to_all, mlp, rate, norm_eps=1e-5)
+            return PVTBlock(dims[i], attention(i, j), mlp, rate, norm_eps=1e-5)
+
         rates = self.drop_path_rates()
         self.stem = PatchStem(self.in_channels, dims[0], rounds_up=True)
         self.mergings = self.build_mergings(merging, default={'type': 'SwinMerging'})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
-            tokens = self.on_tokens(i)
-            blocks = [
-                (TokenBlock if tokens else PVTBlock)(
-                    dims[i],
-                    SpatialReductionAttention(dims[i], heads[i], qkv_bias=qkv_bias)
-                    if tokens
-                    else attention(i, j),
-                    MLP(dims[i], self.arch['mlp_ratios'][i]), rate,
-                    norm_eps=1e-5,
-                )
-                for j, rate in enumerate(rates[i])
-            ]  # fmt: skip
+            blocks = [block(i, j, rate) for j, rate in enumerate(rates[i])]
             self.stages.append(BlockStage(blocks, self.with_cp))
         self.norms = nn.ModuleList(
             nn.LayerNorm(dims[i]) if i in self.out_indices else nn.Identity()
