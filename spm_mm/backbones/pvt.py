@@ -199,6 +199,11 @@ class PVT(HierarchicalBackbone):
         self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
+            if attention[i] is None and self.on_tokens(i) and self.mergings[i - 1].makes_context:
+                raise UserError(
+                    f'attention[{i}] is None, so nothing reads the keys and values that merging'
+                    f"[{i - 1}] makes: set context='clusters' there, or an attention"
+                )
             block = TokenBlock if self.on_tokens(i) else PVTBlock
             blocks = [
                 block(

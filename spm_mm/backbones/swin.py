@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from spm_mm.attention import WindowAttention
+from spm_mm.attention import SpatialReductionAttention, WindowAttention
 from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock
+from spm_mm.backbones.pvt import PVTBlock, TokenBlock
 from spm_mm.layers import MLP, PatchStem
 from spm_mm.registry import MODELS
 
@@ -23,6 +23,9 @@ class SwinTransformer(HierarchicalBackbone):
     Each output map has a LayerNorm of its own, which the next stage does not see. That of stage 4 is
     also the classifier's, so that a checkpoint of a classifier fills it, as in MMPretrain;
     MMDetection starts it anew. A classifier takes ``out_type='avg_featmap'``.
+
+    Behind a :class:`~spm_mm.merging.ClusterMerging` there are no windows and no relative positions:
+    every token attends to all (HAFA prints a Swin-T with it, but released no code, so this is ours).
 
     **Small maps.** The same weights give two networks: the official classifiers do not shift windows
     where a map fits into one (stage 4 at 224 pixels), the detection and segmentation code does.
@@ -39,7 +42,7 @@ class SwinTransformer(HierarchicalBackbone):
             tables of biases are resized.
         qkv_bias: Whether query, key and value projections have a bias.
         shift_small_maps: Whether windows are shifted where the map's smaller side is at most
-            ``window_size``. Default: as the official code, for ``out_type='featmap'`` alone.
+            ``window_size``. Default: as the official code, for maps, not for vectors.
         kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
 
     Shape: image (B, 3, H, W), H and W at least 32, to maps of 96, 192, 384 and 768 channels (base:
@@ -56,6 +59,8 @@ class SwinTransformer(HierarchicalBackbone):
         }
         for name, width, depth in (('tiny', 96, 6), ('small', 96, 18), ('base', 128, 18))
     }
+    takes_tokens = True
+    out_types = (*HierarchicalBackbone.out_types, 'tokens')
     tiny_depths = (2, 1, 1, 2)
     # With dynamic sizes tracing the smallest model had not ended after a minute: windows of padded maps
     # make long expressions of the image's sides.
@@ -72,7 +77,7 @@ class SwinTransformer(HierarchicalBackbone):
     ) -> None:
         super().__init__(arch, **kwargs)
         if shift_small_maps is None:
-            shift_small_maps = self.out_type == 'featmap'
+            shift_small_maps = self.out_type in self.dense_types
         dims, heads = self.arch['embed_dims'], self.arch['num_heads']
 
         def attention(i: int, block: int) -> WindowAttention:
@@ -81,18 +86,19 @@ class SwinTransformer(HierarchicalBackbone):
                 dims[i], heads[i], window_size, shift, qkv_bias, shift_small_maps
             )
 
+        def block(i: int, j: int, rate: float) -> PVTBlock:
+            mlp = MLP(dims[i], self.arch['mlp_ratios'][i])
+            if self.on_tokens(i):
+                to_all = SpatialReductionAttention(dims[i], heads[i], qkv_bias=qkv_bias)
+                return TokenBlock(dims[i], to_all, mlp, rate, norm_eps=1e-5)
+            return PVTBlock(dims[i], attention(i, j), mlp, rate, norm_eps=1e-5)
+
         rates = self.drop_path_rates()
         self.stem = PatchStem(self.in_channels, dims[0], rounds_up=True)
         self.mergings = self.build_mergings(merging, default={'type': 'SwinMerging'})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
-            blocks = [
-                PVTBlock(
-                    dims[i], attention(i, j), MLP(dims[i], self.arch['mlp_ratios'][i]), rate,
-                    norm_eps=1e-5,
-                )
-                for j, rate in enumerate(rates[i])
-            ]  # fmt: skip
+            blocks = [block(i, j, rate) for j, rate in enumerate(rates[i])]
             self.stages.append(BlockStage(blocks, self.with_cp))
         self.norms = nn.ModuleList(
             nn.LayerNorm(dims[i]) if i in self.out_indices else nn.Identity()

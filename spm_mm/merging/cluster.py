@@ -130,6 +130,10 @@ class ClusterMerging(Merging):
         if context != 'clusters':
             self.context = ContextBranch(in_channels, out_channels, self.stride)
 
+    @property
+    def makes_context(self) -> bool:
+        return self.context is not None
+
     def forward(self, x: Tensor | TokenMap) -> TokenMap:
         tokens = x if isinstance(x, TokenMap) else TokenMap.of_map(x)
         self._check_memory(tokens.x)

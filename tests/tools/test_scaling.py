@@ -34,11 +34,23 @@ def test_time(tool, root, capsys) -> None:
     assert all(float(value) > 0 for _, *values in rows for value in values)
 
 
+def test_clustering(tool, capsys) -> None:
+    tool.main(['--tokens', '64', '128', '--repeats', '1', '--device', 'cpu'])
+    out = capsys.readouterr().out
+    rows = re.findall(r'\| (\d+) \| ([\d.]+) \| - \| ([\d.]+) \|', out)
+    assert [(tokens, memory) for tokens, _, memory in rows] == [('64', '0.035'), ('128', '0.141')]
+    assert out.splitlines()[-1].endswith('| - | 2.000 |')
+
+
 def test_bad_arguments(tool) -> None:
     for options, message in (
         (('--sizes', '224'), '--sizes must be at least two sides'),
         (('--sizes', '16', '64'), '--sizes must be at least two sides of 32'),
         (('--repeats', '-1'), '--repeats must be 0 or more'),
+        (('--tokens', '64', '128'), 'either configs, .* or --tokens'),
     ):
         with pytest.raises(UserError, match=message):
             tool.main(['config.py', *options])
+    for options, message in (((), 'either configs'), (('--tokens', '64'), 'at least two positive')):
+        with pytest.raises(UserError, match=message):
+            tool.main([*options])

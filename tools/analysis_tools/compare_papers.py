@@ -82,13 +82,15 @@ def count(
     options = json.dumps(exception.options if exception else {})
     counted = _measured(row.config, shape, counter == 'thop', options)
     left_out = exception.without if exception else ()
+    plus = exception.plus if exception else 0
     unknown = set(left_out) - set(counted.params)
     if unknown:
         raise UserError(f'{row.config} has no part {unknown}: allowed are {list(counted.params)}')
     if figure == 'params_M':
         bare = counted.bare_params if counter == 'thop' else 0
-        return (counted.total_params - bare - sum(counted.params[p] for p in left_out)) / 1e6
-    return (MACS[counter](counted) - sum(counted.macs[p] for p in left_out)) / 1e9
+        left_out = sum(counted.params[part] for part in left_out)
+        return (counted.total_params - bare - left_out + plus) / 1e6
+    return (MACS[counter](counted) - sum(counted.macs[part] for part in left_out) + plus) / 1e9
 
 
 def agrees(value: float, printed: float, rounding: str = 'nearest') -> bool:
@@ -113,15 +115,16 @@ def compare(row: Row, figure: str, exception: Exceptional | None = None) -> Comp
     if agrees(as_counted, printed):
         return result(as_counted, 'DIFFERS', f'needs no exception: {exception.why}')
     value = count(row, figure, exception.counter or row.counter, exception)
-    target = printed
+    target, verdict = printed, 'exception'
     if exception.misprint_of is not None:
-        target = exception.misprint_of
+        target, verdict = exception.misprint_of, 'misprint'
+    elif exception.unexplained is not None:
+        target, verdict = exception.unexplained, 'unexplained'
     elif exception.rounded_from is not None:
         target = exception.rounded_from
         if not agrees(target, printed):
             return result(value, 'DIFFERS', f'{target} is not printed as {printed}')
     if agrees(value, target, exception.rounding):
-        verdict = 'exception' if exception.misprint_of is None else 'misprint'
         return result(value, verdict, exception.why)
     return result(value, 'DIFFERS', f'the exception gives {value:.3f}: {exception.why}')
 
