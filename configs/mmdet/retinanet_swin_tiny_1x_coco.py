@@ -1,5 +1,5 @@
 # Swin-T, RetinaNet 1x on COCO: LIT, Table 6, which quotes Twins and names no recipe: it is that of
-# Mask R-CNN in MMDetection.
+# Mask R-CNN in MMDetection. The stride-4 map is not put out: its norm would get no gradient.
 _base_ = [
     '_base_/models/retinanet_fpn.py',
     '_base_/datasets/coco_detection.py',
@@ -11,7 +11,8 @@ model = dict(
         type='spm_mm.SwinTransformer',
         arch='tiny',
         drop_path_rate=0.2,
+        out_indices=[1, 2, 3],
         init_cfg=dict(type='Pretrained', checkpoint=None, prefix='backbone.'),
     ),
-    neck=dict(in_channels=[96, 192, 384, 768]),
+    neck=dict(in_channels=[192, 384, 768], start_level=0),
 )
