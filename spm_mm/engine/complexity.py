@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ LISTED = ('mergings', 'stages', 'norms')
 LAYER_MODULES = tuple(
     f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
 )
+PRODUCTS = ('bmm', 'baddbmm', '_scaled_dot_product', 'neighborhood_attention')
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -43,8 +45,8 @@ class Complexity:
     The other fields are what the counters of papers see differently, in all: ``products`` are the MACs
     of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
     (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased``,
-    ``rectified`` and ``interpolated`` are the elements that leave a norm, a convolution with a bias, a
-    ReLU and a bilinear interpolation, which some of them count; ``spread`` is what transposed
+    ``rectified``, ``bilinear`` and ``nearest`` are the elements that leave a norm, a convolution with a
+    bias, a ReLU and the two interpolations, which some of them count; ``spread`` is what transposed
     convolutions cost more where they are counted at the size of their output.
     """
 
@@ -56,7 +58,8 @@ class Complexity:
     normed: int
     biased: int
     rectified: int
-    interpolated: int
+    bilinear: int
+    nearest: int
     spread: int
 
     @property
@@ -119,13 +122,17 @@ def measure(
     model = build_on_meta(cfg)
     names = {module: name for name, module in model.named_modules()}
     macs = dict.fromkeys(names, 0)
-    elements = dict.fromkeys(('normed', 'biased', 'rectified', 'interpolated', 'spread'), 0)
+    elements = dict.fromkeys(('normed', 'biased', 'rectified', 'bilinear', 'nearest', 'spread'), 0)
 
-    def bilinear(*_: Any, out_shape: Any, **__: Any) -> int:
-        elements['interpolated'] += math.prod(out_shape)
+    def interpolation(kind: str, *_: Any, out_shape: Any, **__: Any) -> int:
+        elements[kind] += math.prod(out_shape)
         return 0
 
-    formulas = {**_custom_formulas(), torch.ops.aten.upsample_bilinear2d: bilinear}
+    formulas = {
+        **_custom_formulas(),
+        torch.ops.aten.upsample_bilinear2d: partial(interpolation, 'bilinear'),
+        torch.ops.aten.upsample_nearest2d: partial(interpolation, 'nearest'),
+    }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     started: dict[nn.Module, int] = {}
 
@@ -155,7 +162,7 @@ def measure(
     products = sum(
         flops
         for operator, flops in by_operator.items()
-        if operator.__name__.split('.')[0].startswith(('bmm', 'baddbmm', '_scaled_dot_product'))
+        if operator.__name__.split('.')[0].startswith(PRODUCTS)
     )
     parts = dict(_parts(model))
     params = {name: _size(module) for name, module in parts.items()}
@@ -246,12 +253,18 @@ def _run(model: nn.Module, image: Tensor) -> None:
 
 def _custom_formulas() -> dict[Any, Any]:
     """Formulas of operators that PyTorch's counter does not know."""
+
+    def neighborhood_attention(q_shape, k_shape, v_shape, table_shape, *_: Any, **__: Any) -> int:
+        """The pairs that the attention reads, not those that its tiles mask."""
+        return 2 * 2 * math.prod(q_shape) * ((table_shape[1] + 1) // 2) ** 2
+
+    formulas = {torch.ops.spm_mm.neighborhood_attention: neighborhood_attention}
     try:
         from torchvision.ops import deform_conv2d  # noqa: F401 (registers the operator)
     except (ImportError, RuntimeError):
-        return {}
+        return formulas
 
     def deform_conv(input_shape, weight_shape, *_: Any, out_shape: Any, **__: Any) -> int:
         return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
 
-    return {torch.ops.torchvision.deform_conv2d: deform_conv}
+    return {**formulas, torch.ops.torchvision.deform_conv2d: deform_conv}

@@ -19,7 +19,7 @@ ROW_KEYS = {
 }  # fmt: skip
 EXCEPTION_KEYS = {
     'table', 'configs', 'figure', 'why', 'counter', 'flops_input', 'options', 'without', 'rounding',
-    'rounded_from', 'misprint_of',
+    'rounded_from', 'misprint_of', 'plus', 'unexplained',
 }  # fmt: skip
 
 
@@ -56,6 +56,8 @@ class Exceptional:
     rounding: str = 'nearest'
     rounded_from: float | None = None
     misprint_of: float | None = None
+    plus: int = 0
+    unexplained: float | None = None
 
 
 @dataclass(frozen=True)

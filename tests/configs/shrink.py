@@ -55,8 +55,9 @@ def shrink(cfg: Config) -> Config:
 def _narrow(value: Any, old: list[int], new: list[int], key: str = '') -> Any:
     if isinstance(value, dict):
         return ConfigDict({name: _narrow(part, old, new, name) for name, part in value.items()})
-    if key == 'in_channels' and value == old:
-        return new
     if isinstance(value, list | tuple):
+        # All maps, or the last of them.
+        if key == 'in_channels' and value and list(value) == old[-len(value) :]:
+            return new[-len(value) :]
         return [_narrow(part, old, new, key) for part in value]
     return WIDTHS.get(value, value) if key in WIDTH_KEYS and isinstance(value, int) else value

@@ -82,6 +82,13 @@ def test_an_exception_must_be_needed_and_right(tool) -> None:
     no_head = replace(row, figures={'params_M': 12.7})
     exception = Exceptional('params_M', '', without=('head',))  # 13.229 M - 0.513 M = 12.716 M
     assert tool.compare(no_head, 'params_M', exception).verdict == 'exception'
+    more = Exceptional('params_M', '', plus=270_712)  # 13.229 M + 0.271 M = 13.5 M
+    assert tool.compare(replace(row, figures={'params_M': 13.5}), 'params_M', more).verdict == (
+        'exception'
+    )
+    open_figure = Exceptional('params_M', '', unexplained=13.2)
+    assert tool.compare(wrong, 'params_M', open_figure).verdict == 'unexplained'
+    assert tool.compare(wrong, 'params_M', replace(open_figure, unexplained=13.1)).differs
     with pytest.raises(UserError, match='no part'):
         tool.compare(no_head, 'params_M', replace(exception, without=('tail',)))
 
@@ -129,7 +136,7 @@ def test_counts_of_a_segmentor_hold_the_interpolations() -> None:
     """Four maps in the PaCa head, the first to its own size, and the logits to the image."""
     cfg = Config.fromfile(ROOT / 'configs/mmseg/paca_pacavit_tiny_ade20k.py')
     counted = measure(cfg, (64, 96))
-    assert counted.interpolated == 4 * 256 * 16 * 24 + 150 * 64 * 96
+    assert counted.bilinear == 4 * 256 * 16 * 24 + 150 * 64 * 96
     assert counted.spread == 0
 
 

@@ -28,7 +28,8 @@ MACS: dict[str | None, Callable[[Complexity], int]] = {
     'thop': lambda c: c.total_macs - c.products + 4 * c.normed,
     'mmcv': lambda c: c.total_macs - c.products + 2 * c.normed + c.rectified + c.biased,
     'mmcv_with_attention': lambda c: c.total_macs + 2 * c.normed + c.rectified + c.biased,
-    'torchprofile': lambda c: c.total_macs + c.normed + 4 * c.interpolated + c.spread,
+    'torchprofile': lambda c: c.total_macs + c.normed + 4 * c.bilinear + c.spread,
+    'fvcore': lambda c: c.total_macs + 5 * c.normed + 4 * c.bilinear + c.nearest + c.spread,
 }
 # Counters that saw the official code at work, and not only what a model is made of.
 AS_PUBLISHED = ('thop', 'torchprofile')
@@ -83,7 +84,7 @@ def count(
     shape = (exception and exception.flops_input) or row.flops_input
     options = json.dumps(exception.options if exception else {})
     counted = _measured(row.config, shape, counter in AS_PUBLISHED, options)
-    params, macs = 0, 0
+    params = macs = -exception.plus if exception else 0
     for pattern in exception.without if exception else ():
         left_out = counted.of(pattern)
         if left_out is None:
@@ -117,15 +118,16 @@ def compare(row: Row, figure: str, exception: Exceptional | None = None) -> Comp
     if agrees(as_counted, printed):
         return result(as_counted, 'DIFFERS', f'needs no exception: {exception.why}')
     value = count(row, figure, exception.counter or row.counter, exception)
-    target = printed
+    target, verdict = printed, 'exception'
     if exception.misprint_of is not None:
-        target = exception.misprint_of
+        target, verdict = exception.misprint_of, 'misprint'
+    elif exception.unexplained is not None:
+        target, verdict = exception.unexplained, 'unexplained'
     elif exception.rounded_from is not None:
         target = exception.rounded_from
         if not agrees(target, printed):
             return result(value, 'DIFFERS', f'{target} is not printed as {printed}')
     if agrees(value, target, exception.rounding):
-        verdict = 'exception' if exception.misprint_of is None else 'misprint'
         return result(value, verdict, exception.why)
     return result(value, 'DIFFERS', f'the exception gives {value:.3f}: {exception.why}')
 

@@ -1,0 +1,6 @@
+# PVTv2-B1 with Conv2d / Conv2d / SIA on ImageNet-1K: HAFA, section 4.4, beside Table 4.
+# The modules stand after stages 1 / 2 / 3.
+_base_ = 'pvtv2_b1_hafa_in1k.py'
+sia = dict(type='spm_mm.ClusterMerging')
+conv = dict(type='spm_mm.ConvMerging', kernel_size=3)
+model = dict(backbone=dict(merging=[conv, conv, sia]))

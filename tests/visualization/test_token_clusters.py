@@ -1,0 +1,40 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from spm_mm import testing
+from spm_mm.visualization import paint_clusters, token_clusters
+
+
+def test_clusters_of_every_clustering() -> None:
+    conv, sia = (dict(type=f'spm_mm.{name}Merging') for name in ('Conv', 'Cluster'))
+    model = testing.build_tiny('PVT').eval()
+    with pytest.raises(ValueError, match='the mergings of this PVT cluster no tokens'):
+        token_clusters(model, torch.randn(1, 3, 64, 96))
+    config = testing.tiny_config('PVT') | dict(merging=[conv, sia, sia])
+    found = token_clusters(testing.MODELS.build(config).eval(), torch.randn(1, 3, 64, 96))
+    assert {stage: index.shape for stage, index in found.items()} == {3: (8, 12), 4: (8, 12)}
+    assert [len(np.unique(index)) for index in found.values()] == [24, 6]
+
+
+def test_one_colour_for_each_cluster() -> None:
+    picture = np.full((40, 60, 3), 100, np.uint8)
+    clusters = np.array([[0, 0, 1], [2, 2, 0]])
+    painted = paint_clusters(picture, clusters)
+    cells = painted[10::20, 10::20].reshape(-1, 3).tolist()
+    assert cells[0] == cells[1] == cells[5]
+    assert len({tuple(cell) for cell in cells}) == 3
+    assert (painted[20, :30] == 255).all()  # a line where clusters meet
+    assert (painted[:19, 20] != 255).any()
+
+
+def test_tool_writes_a_figure(load_tool, root, tmp_path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'picture.png'), picture)
+    out = tmp_path / 'figures' / 'out.png'
+    config = root / 'configs/mmpretrain/pvt_tiny_hafa_in1k.py'
+    load_tool('tools/visualization/token_clusters.py').main(
+        [str(config), str(tmp_path / 'picture.png'), str(out), '--size', '64', '96']
+    )
+    assert cv2.imread(str(out)).std() > 10
