@@ -140,6 +140,12 @@ class PVT(HierarchicalBackbone):
     norm on any output. With ``out_type='cls_token'`` it is the official classifier's: a class token
     joins in stage 4 and the last norm is applied to it.
 
+    Behind a :class:`~spm_mm.merging.ClusterMerging` a stage runs on tokens (HAFA, section 3.3): without
+    a position table, the first block with the merging's context as keys and values, and what leaves the
+    stage is normed, as in the official code. Its classifier takes ``out_type='avg_featmap'``, the plain
+    mean of the tokens; for dense tasks ``'featmap'`` gives their map, and ``'tokens'`` the tokens for
+    the neck :class:`~spm_mm.necks.MTA`.
+
     Args:
         arch: ``'tiny'``, ``'small'``, ``'medium'``, ``'large'`` or a dict with the keys of
             :attr:`arch_settings`.
@@ -150,7 +156,7 @@ class PVT(HierarchicalBackbone):
         qkv_bias: Whether query, key and value projections have a bias.
         img_size: Side of the image in pixels that the position tables are made for. They are resized
             to any other size.
-        out_type: ``'featmap'``, ``'avg_featmap'`` or ``'cls_token'``; see above.
+        out_type: ``'featmap'``, ``'avg_featmap'``, ``'cls_token'`` or ``'tokens'``; see above.
         kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
 
     Shape: image (B, 3, H, W), H and W at least 32, to maps of 64, 128, 320 and 512 channels (for the

@@ -25,6 +25,10 @@ class DeformableMerging(Merging):
     :class:`~spm_mm.engine.LayerDecayOptimWrapperConstructor` here. The convolution's bias, which is
     redundant before a batch norm, is the official code's and not in Eq. 8.
 
+    HAFA's local aggregation (LAA) is this module behind stages 1 and 2; its official code trains the
+    offsets like all other weights. With it behind all three stages of PVTv2-B1, the training of HAFA's
+    authors collapsed (Table 4).
+
     Args:
         in_channels: Channels C of the stage before.
         out_channels: Channels C' of the stage after.

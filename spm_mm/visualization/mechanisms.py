@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spm_mm.compat import check_state_dict, load_weights
 from spm_mm.errors import UserError
+from spm_mm.ops import TokenMap
 from spm_mm.visualization.recorder import Recorder
 
 __all__ = ['attention_of_query', 'load_backbone', 'read_image', 'receptive_fields', 'strength']
@@ -151,7 +152,9 @@ def strength(feature_map: Tensor) -> np.ndarray:
 
 
 def check_map(name: str, value: object) -> Tensor:
-    """The value if it is a channels-last map (B, H, W, C)."""
+    """The value if it is a channels-last map (B, H, W, C), or the map of tokens."""
+    if isinstance(value, TokenMap):
+        value = value.to_map()
     if not isinstance(value, Tensor) or value.ndim != 4:
         raise UserError(f'{name} does not work on maps, choose another module')
     return value
