@@ -101,8 +101,10 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     def dense() -> nn.Module:
         return type(model)(model.arch, drop_path_rate=model.drop_path_rate, **form.dense)
 
-    if type(model.mergings[0]) is not type(dense().mergings[0]):
-        raise UserError(f'--against host: the host has {name} with its own merging alone')
+    if not dense().state_dict().keys() <= model.state_dict().keys():
+        raise UserError(
+            f'--against host: the host has {name} with its own merging and attention alone'
+        )
     ours = dataclasses.replace(subject, make=dense, base=subject.name)
     return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
 

@@ -24,7 +24,8 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         layer = gelu_linear if self.after_gelu else linear
-        return layer(x, self.weight.flatten(1), self.bias)
+        # A batch norm before it may answer in the plain layout.
+        return layer(x.contiguous(), self.weight.flatten(1), self.bias)
 
 
 class GELULinear(nn.Linear):

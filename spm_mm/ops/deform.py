@@ -138,9 +138,9 @@ def _sample_at_once(x: Tensor, positions: Tensor) -> Tensor:
         (1 - high_share, high_share), dim=-1
     )  # (B, ..., 2, 2): y and x, low and high
     cells = low[..., None] + torch.arange(2, device=x.device)
-    sides = torch.tensor([[h], [w]], device=x.device)
-    shares = shares * ((cells >= 0) & (cells < sides))
-    rows, columns = torch.minimum(cells.clamp(min=0), sides - 1).long().unbind(-2)
+    inside = (cells >= 0) & (cells < torch.tensor([[h], [w]], device=x.device))
+    shares = shares * inside
+    rows, columns = torch.where(inside, cells, 0).long().unbind(-2)
     first = h * w * torch.arange(b, device=x.device).view(b, *[1] * positions.ndim)
     index = first + rows[..., None] * w + columns[..., None, :]
     share = shares[..., 0, :, None] * shares[..., 1, None, :]

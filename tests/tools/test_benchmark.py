@@ -81,7 +81,7 @@ def test_bad_input(tool) -> None:
         ((), 'nothing to measure'),
         ((CONFIG, CONFIG), 'is there twice'),
         (('PaCaViT', '--against', 'host'), 'no host has PaCaViT'),
-        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging alone'),
+        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging and attention alone'),
         ((CONFIG, '--plot', 'a.pdf'), 'must end in .png'),
     ):
         with pytest.raises(UserError, match=message):
