@@ -22,7 +22,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope=SCOPE,
-    locations=['spm_mm.merging', 'spm_mm.backbones', 'spm_mm.heads'],
+    locations=['spm_mm.merging', 'spm_mm.backbones', 'spm_mm.necks', 'spm_mm.heads'],
 )
 MODEL_WRAPPERS = Registry(
     'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope=SCOPE, locations=['spm_mm.engine']

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.merging import Merging
+from spm_mm.ops import TokenMap, as_map
 from spm_mm.registry import MODELS, SCOPE, registered
 
 SIZES = ((64, 64), (33, 47), (70, 97))
@@ -26,6 +27,17 @@ def backbones() -> list[str]:
 def mergings() -> list[str]:
     """Names of all registered mergings."""
     return list(registered(Merging))
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every backbone with every merging that it takes."""
+    classes, kinds = registered(HierarchicalBackbone), registered(Merging)
+    return [
+        (backbone, merging)
+        for backbone in classes
+        for merging in kinds
+        if kinds[merging].keeps_grid or classes[backbone].takes_tokens
+    ]
 
 
 def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> dict[str, Any]:
@@ -53,17 +65,20 @@ def build_tiny(backbone: str, merging: str | None = None, **options: Any) -> Hie
 
 def expected_sizes(model: HierarchicalBackbone, height: int, width: int) -> list[tuple[int, int]]:
     """Sizes of the maps of all stages, from what stem and mergings declare."""
-    up = 3 * int(model.stem.rounds_up)
-    sizes = [((height + up) // 4, (width + up) // 4)]
+    stem = model.stem
+    # Most stems round once, up or down; one that halves twice says itself what becomes of a side.
+    out_side = getattr(stem, 'out_side', lambda side: (side + 3 * int(stem.rounds_up)) // 4)
+    sizes = [(out_side(height), out_side(width))]
     for merging in model.mergings:
         up = int(merging.rounds_up)
         sizes.append(tuple((side + up) // 2 for side in sizes[-1]))
     return sizes
 
 
-def total(outputs: tuple[Tensor, ...]) -> Tensor:
+def total(outputs: tuple[Tensor | TokenMap, ...]) -> Tensor:
     """A number that depends on every output differently, for gradients."""
     weights = torch.Generator().manual_seed(0)
+    outputs = [out.x if isinstance(out, TokenMap) else out for out in outputs]
     return sum((out * torch.randn(out.shape, generator=weights)).sum() for out in outputs)
 
 
@@ -145,11 +160,13 @@ def check_merging(name: str) -> None:
     for h, w in ((8, 8), (7, 5), (2, 3), (9, 4)):
         merging = MODELS.build(dict(type=f'{SCOPE}.{name}', in_channels=16, out_channels=24))
         x = torch.randn(2, h, w, 16, requires_grad=True)
-        out = merging(x)
+        result = merging(x)
+        assert isinstance(result, Tensor if merging.keeps_grid else TokenMap)
+        out = as_map(result)
         up = int(merging.rounds_up)
         assert out.shape == (2, (h + up) // 2, (w + up) // 2, 24)
         assert out.is_contiguous()
-        total((out,)).backward()
+        total((out,) if merging.keeps_grid else (out, result.context)).backward()
         assert x.grad.isfinite().all()
         for key, parameter in merging.named_parameters():
             assert parameter.grad is not None, f'{key} gets no gradient'

@@ -10,7 +10,7 @@ from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import registered
 
 SIZES = [(64, 90), (77, 64)]
-GRID = [(b, m) for b in testing.backbones() for m in testing.mergings()]
+GRID = testing.pairs()
 
 
 def dims(backbone: str) -> list[int]:
@@ -193,7 +193,7 @@ def test_mmseg(backbone: str, merging: str) -> None:
         (backbone, merging, out_type)
         for backbone, merging in GRID
         for out_type in registered(HierarchicalBackbone)[backbone].out_types
-        if out_type != 'featmap'
+        if out_type not in HierarchicalBackbone.dense_types
     ],
 )
 def test_mmpretrain(backbone: str, merging: str, out_type: str) -> None:

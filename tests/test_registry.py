@@ -13,13 +13,12 @@ from spm_mm.registry import MODELS, import_modules, registered
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 # From below to above: a package imports those before it alone. `hosts` may import a host, too.
-LAYERS = ('ops', 'layers', 'attention', 'merging', 'backbones', 'converters')
+LAYERS = ('ops', 'layers', 'attention', 'merging', 'backbones', 'necks', 'converters')
 MAY_IMPORT_HOSTS = ('heads', 'compat.py')
 
 
 @pytest.mark.parametrize('host', HOSTS)
-@pytest.mark.parametrize('backbone', testing.backbones())
-@pytest.mark.parametrize('merging', testing.mergings())
+@pytest.mark.parametrize(('backbone', 'merging'), testing.pairs())
 def test_build_through_host(host: str, backbone: str, merging: str) -> None:
     """With a bare merging type, too: inside a host's build the default scope is the host's."""
     registry = __import__(f'{host}.registry', fromlist=['MODELS']).MODELS

@@ -1,7 +1,7 @@
 """The loop that every backbone of the suite shares: stem, then merge, blocks and norm per stage."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from spm_mm.compat import check_state_dict, load_weights
 from spm_mm.errors import UserError
 from spm_mm.merging import Merging
+from spm_mm.ops import TokenMap, as_map
 from spm_mm.registry import build, suggest
 
 __all__ = ['HierarchicalBackbone']
@@ -24,7 +25,8 @@ class HierarchicalBackbone(BaseModule):
 
     A family names its architectures in :attr:`arch_settings`, calls ``super().__init__``, then sets
     ``stem`` (image to map), ``mergings`` (:meth:`build_mergings`), ``stages`` (a map, and what
-    :meth:`guide_stages` adds to it, to a map and what the stage leaves behind beside it, or None)
+    :meth:`guide_stages` adds to it, to a map and what the stage leaves behind beside it, or None; the
+    same with a :class:`~spm_mm.ops.TokenMap` where :meth:`on_tokens` says so)
     and ``norms``, one entry for each of :attr:`num_stages`, and ends with :meth:`finish`.
 
     Args:
@@ -35,7 +37,9 @@ class HierarchicalBackbone(BaseModule):
             after the last of them are not built, so no parameter is left without a gradient.
         out_type: What leaves the backbone for each of ``out_indices``: ``'featmap'`` a map,
             ``'avg_featmap'`` its normed mean over the positions, ``'cls_token'`` the normed class token
-            of the last stage (in families that have one), or what the family adds.
+            of the last stage (in families that have one), ``'tokens'`` (likewise) a map, or a
+            :class:`~spm_mm.ops.TokenMap` of the stages that run on tokens, for the neck
+            :class:`~spm_mm.necks.MTA`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with the mergings
             between them.
         norm_eval: Keep batch norms in evaluation mode.
@@ -52,9 +56,14 @@ class HierarchicalBackbone(BaseModule):
 
     arch_settings: ClassVar[dict[str, dict[str, Any]]]
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
+    dense_types: ClassVar[tuple[str, ...]] = ('featmap', 'tokens')
+    """Those of :attr:`out_types` that are for dense tasks: one output a stage, not a vector."""
     min_size: ClassVar[int] = 32
     tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
     """Blocks per stage of the smallest model that has every kind of block, for tests."""
+    takes_tokens: ClassVar[bool] = False
+    """Whether the stages can run on tokens, behind a merging that leaves the grid; the family then
+    builds them so where :meth:`on_tokens` says, and ``out_type='tokens'`` is there."""
     compilable: ClassVar[bool] = True
     """Whether ``torch.compile`` takes the forward pass as one graph with dynamic sizes."""
 
@@ -79,7 +88,7 @@ class HierarchicalBackbone(BaseModule):
                 f'out_type has unknown value {out_type!r}: {suggest(out_type, [*self.out_types])}'
             )
         if out_indices is None:
-            out_indices = range(total) if out_type == 'featmap' else [total - 1]
+            out_indices = range(total) if out_type in self.dense_types else [total - 1]
         if isinstance(out_indices, int):
             out_indices = [out_indices]
         if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(total))):
@@ -152,10 +161,22 @@ class HierarchicalBackbone(BaseModule):
                 f'merging must be one dict or a list of {transitions}, one for each transition'
                 f' between stages, got {got}'
             )
-        return nn.ModuleList(
+        mergings = nn.ModuleList(
             build(cfgs[i], Merging, f'merging[{i}]', in_channels=dims[i], out_channels=dims[i + 1])
             for i in range(self.num_stages - 1)
         )
+        for i, built in enumerate(mergings):
+            if not (built.keeps_grid or self.takes_tokens):
+                raise UserError(
+                    f'merging[{i}] is a {type(built).__name__}, which leaves the grid that the blocks'
+                    f' of {type(self).__name__} need: take another merging, or a backbone whose'
+                    ' blocks run on tokens, PVT for example'
+                )
+        return mergings
+
+    def on_tokens(self, i: int) -> bool:
+        """Whether stage ``i`` runs on tokens: the merging before it leaves the grid."""
+        return i > 0 and not self.mergings[i - 1].keeps_grid
 
     def drop_path_rates(self) -> list[list[float]]:
         """Stochastic depth of every block, by stage: linear over all blocks of the network."""
@@ -188,7 +209,7 @@ class HierarchicalBackbone(BaseModule):
         outs = []
         for i in range(self.num_stages):
             if i:
-                x = self.mergings[i - 1](x)
+                x = self.mergings[i - 1](x if self.on_tokens(i) else as_map(x))
             x, rest = self.stages[i](x, *guides[i])
             if i in self.out_indices:
                 outs.append(self.to_output(i, x, rest))
@@ -198,10 +219,17 @@ class HierarchicalBackbone(BaseModule):
         """What each stage reads beside its own map, made of the stem's map ``x``: here nothing."""
         return [()] * self.num_stages
 
-    def to_output(self, i: int, x: Tensor, rest: Any) -> Tensor:
+    def to_output(self, i: int, x: Tensor | TokenMap, rest: Any) -> Tensor | TokenMap:
         """What leaves the backbone after stage ``i``: its map ``x`` and the ``rest`` beside it."""
         if self.out_type == 'cls_token':
             return self.norms[i](rest)
+        if isinstance(x, TokenMap):
+            x = x.with_tokens(self.norms[i](x.x))
+            if self.out_type == 'tokens':
+                return x
+            if self.out_type == 'avg_featmap':
+                return x.x.mean(dim=1)
+            return x.to_map().permute(0, 3, 1, 2).contiguous()
         x = self.norms[i](x)
         if self.out_type == 'avg_featmap':
             return x.mean(dim=(1, 2))
@@ -382,6 +410,27 @@ class HierarchicalBackbone(BaseModule):
         return reset
 
 
+class BlockStage(nn.Module):
+    """The blocks of a stage one after the other, and behind them a norm if there is one.
+
+    Shape: map (B, H, W, C) to a map (B, H, W, C) and None: nothing travels beside it. Tokens likewise.
+    """
+
+    def __init__(
+        self, blocks: Iterable[nn.Module], with_cp: bool, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm if norm is not None else nn.Identity()
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, None]:
+        if isinstance(x, TokenMap):
+            out = run_token_blocks(self.blocks, x, x.x, with_cp=self.with_cp)
+            return x.with_tokens(self.norm(out)), None
+        return self.norm(run_blocks(self.blocks, x, with_cp=self.with_cp)), None
+
+
 def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
     """Run one block, recomputed in the backward pass if ``with_cp``."""
     if with_cp and x.requires_grad:
@@ -393,4 +442,17 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, *args: Any, with_cp: bool) -> T
     """Run the blocks of a stage one after the other, see :func:`run_block`."""
     for block in blocks:
         x = run_block(block, x, *args, with_cp=with_cp)
+    return x
+
+
+def run_token_blocks(
+    blocks: Iterable[nn.Module], tokens: TokenMap, x: Tensor, with_cp: bool
+) -> Tensor:
+    """Run the blocks of a stage on tokens ``x`` (B, N, C), the first with the context of ``tokens``.
+
+    ``x`` may have more tokens than ``tokens``, a class token before them, say.
+    """
+    for block in blocks:
+        x = run_block(block, x, tokens, with_cp=with_cp)
+        tokens = tokens.without_context()
     return x

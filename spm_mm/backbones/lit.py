@@ -10,7 +10,7 @@ from spm_mm.attention import RelativePositionAttention, SpatialReductionAttentio
 from spm_mm.backbones.hierarchical import HierarchicalBackbone
 from spm_mm.backbones.pvt import PVTBlock, PVTStage
 from spm_mm.errors import UserError
-from spm_mm.layers import PatchStem
+from spm_mm.layers import MLP, PatchStem
 from spm_mm.registry import MODELS, suggest
 
 __all__ = ['LIT']
@@ -114,7 +114,7 @@ class LIT(HierarchicalBackbone):
                 PVTBlock(
                     dims[i],
                     self.build_attention(i, grid, qkv_bias) if i in ATTENTION_STAGES else None,
-                    self.arch['mlp_ratios'][i],
+                    MLP(dims[i], self.arch['mlp_ratios'][i]),
                     rate,
                     eps,
                 )

@@ -10,9 +10,10 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks
+from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks, run_token_blocks
 from spm_mm.errors import UserError
-from spm_mm.layers import MLP, PatchStem, PositionEmbedding
+from spm_mm.layers import MLP, PatchStem, PositionEmbedding, TokenDepthwiseMLP
+from spm_mm.ops import TokenMap
 from spm_mm.registry import MODELS
 
 __all__ = ['PVT']
@@ -30,7 +31,7 @@ class PVTBlock(nn.Module):
         self,
         channels: int,
         attention: nn.Module | None,
-        mlp_ratio: float,
+        mlp: nn.Module,
         drop_path: float,
         norm_eps: float = 1e-6,
     ) -> None:
@@ -39,7 +40,7 @@ class PVTBlock(nn.Module):
             self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
         self.attn = attention
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = MLP(channels, mlp_ratio)
+        self.mlp = mlp
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,10 +49,43 @@ class PVTBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+class TokenBlock(PVTBlock):
+    """The same block on tokens that have left the grid (HAFA, section 3.3).
+
+    Keys and values of the first block behind the merging come from its context, through the same norm
+    as the queries. All others attend to the tokens themselves, as a map where the attention reduces
+    one.
+
+    Args:
+        add_score: Whether the importance of the context's cells is added to the logits of the keys, as
+            in TCFormer's blocks.
+
+    Shape: tokens (B, N, C) and the :class:`~spm_mm.ops.TokenMap` that says where they lie, to
+    (B, N, C).
+    """
+
+    def __init__(self, *args: Any, add_score: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_score = add_score
+
+    def forward(self, x: Tensor, tokens: TokenMap) -> Tensor:
+        if self.attn is not None:
+            x = x + self.drop_path(self.attend(self.norm1(x), tokens))
+        y = self.norm2(x)
+        on_map = isinstance(self.mlp, TokenDepthwiseMLP)
+        return x + self.drop_path(self.mlp(tokens.with_tokens(y) if on_map else y))
+
+    def attend(self, x: Tensor, tokens: TokenMap) -> Tensor:
+        if tokens.context is not None:
+            score = tokens.context_score if self.add_score else None
+            return self.attn(x, self.norm1(tokens.context), score)
+        return self.attn(x, tokens.with_tokens(x).to_map() if self.attn.reduces else x)
+
+
 class PVTStage(nn.Module):
     """Position embedding (if ``grid_size`` is not None), a class token (if asked for), the blocks.
 
-    Shape: map (B, H, W, C) to a map (B, H, W, C) and the class token (B, C) or None.
+    Shape: map (B, H, W, C) to a map (B, H, W, C) and the class token (B, C) or None; tokens likewise.
     """
 
     def __init__(
@@ -73,16 +107,29 @@ class PVTStage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, Tensor | None]:
+        if isinstance(x, TokenMap):
+            return self.run_on_tokens(x)
         b, h, w, c = x.shape
         if self.position is not None:
             x = x + self.position(h, w)
         if self.cls_token is None:
             return run_blocks(self.blocks, x, with_cp=self.with_cp), None
-        cls_token = (self.cls_token + self.cls_position).expand(b, -1, -1)
-        x = torch.cat((cls_token, x.flatten(1, 2)), dim=1)
+        x = self.join_cls_token(x.flatten(1, 2))
         x = run_blocks(self.blocks, x, with_cp=self.with_cp)
         return x[:, 1:].reshape(b, h, w, c), x[:, 0]
+
+    def run_on_tokens(self, tokens: TokenMap) -> tuple[TokenMap, Tensor | None]:
+        x = tokens.x if self.cls_token is None else self.join_cls_token(tokens.x)
+        x = run_token_blocks(self.blocks, tokens, x, with_cp=self.with_cp)
+        if self.cls_token is None:
+            return tokens.with_tokens(x), None
+        return tokens.with_tokens(x[:, 1:]), x[:, 0]
+
+    def join_cls_token(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, C) behind the class token, (B, 1 + N, C)."""
+        cls_token = (self.cls_token + self.cls_position).expand(len(x), -1, -1)
+        return torch.cat((cls_token, x), dim=1)
 
 
 @MODELS.register_module()
@@ -125,7 +172,8 @@ class PVT(HierarchicalBackbone):
             'large': (3, 8, 27, 3),
         }.items()
     }
-    out_types = (*HierarchicalBackbone.out_types, 'cls_token')
+    takes_tokens = True
+    out_types = (*HierarchicalBackbone.out_types, 'cls_token', 'tokens')
     unused_keys = ('norms.', 'stages.3.cls_')
 
     def __init__(
@@ -151,25 +199,30 @@ class PVT(HierarchicalBackbone):
         self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
+            block = TokenBlock if self.on_tokens(i) else PVTBlock
             blocks = [
-                PVTBlock(
+                block(
                     dims[i],
                     attention[i] and self.build_attention(i, attention[i], qkv_bias),
-                    self.arch['mlp_ratios'][i],
+                    MLP(dims[i], self.arch['mlp_ratios'][i]),
                     rate,
                 )
                 for rate in rates[i]
             ]
-            side = img_size // (4 * 2**i)
+            # HAFA has no position table for tokens that have left the grid.
+            grid = None if self.on_tokens(i) else (img_size // (4 * 2**i),) * 2
             with_token = self.out_type == 'cls_token' and i in self.out_indices
-            self.stages.append(PVTStage(dims[i], (side, side), with_token, blocks, self.with_cp))
+            self.stages.append(PVTStage(dims[i], grid, with_token, blocks, self.with_cp))
         self.norms = nn.ModuleList(
-            nn.Identity()
-            if self.out_type == 'featmap' or i not in self.out_indices
-            else nn.LayerNorm(dims[i], eps=1e-6)
+            nn.LayerNorm(dims[i], eps=1e-6) if self.is_normed(i) else nn.Identity()
             for i in range(self.num_stages)
         )
         self.finish()
+
+    def is_normed(self, i: int) -> bool:
+        """Whether what leaves stage ``i`` is normed: vectors are, and tokens, as HAFA's."""
+        dense = self.out_type in self.dense_types
+        return i in self.out_indices and (not dense or self.on_tokens(i))
 
     def build_attention(self, i: int, kind: str, qkv_bias: bool) -> SpatialReductionAttention:
         sr_ratio = self.arch['sr_ratios'][i] if kind == 'sr' else 1

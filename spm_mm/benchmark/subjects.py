@@ -46,6 +46,8 @@ def images(batch: int, size: tuple[int, int]) -> Tensor:
 def subject_of(spec: str) -> Subject:
     """Read ``CONFIG[:MERGING]`` or ``BACKBONE[/ARCH][:MERGING]``, e.g. ``PVT/tiny:StepwiseMerging``.
 
+    ``MERGING`` is one class for all transitions, or three with commas between.
+
     Raises:
         UserError: If there is no such config, backbone or architecture.
     """
@@ -71,7 +73,9 @@ def subject_of(spec: str) -> Subject:
             config['arch'] = arch
         name = place
     if merging:
-        config['merging'] = dict(type=merging if '.' in merging else f'{SCOPE}.{merging}')
+        types = (one if '.' in one else f'{SCOPE}.{one}' for one in merging.split(','))
+        cfgs = [dict(type=one) for one in types]
+        config['merging'] = cfgs if len(cfgs) > 1 else cfgs[0]
         name = f'{name}:{merging}'
     return Subject(name, lambda: MODELS.build(config), images)
 
@@ -99,7 +103,7 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     form = HOST_FORMS[name]
 
     def dense() -> nn.Module:
-        return type(model)(model.arch, drop_path_rate=model.drop_path_rate, **form.dense)
+        return type(model)(model.arch, drop_path_rate=model.drop_path_rate)
 
     if not dense().state_dict().keys() <= model.state_dict().keys():
         raise UserError(

@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from spm_mm.literal import make_literal
@@ -31,6 +32,7 @@ LISTED = ('mergings', 'stages', 'norms')
 LAYER_MODULES = tuple(
     f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
 )
+PRODUCTS = ('bmm', 'baddbmm', '_scaled_dot_product', 'neighborhood_attention')
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -42,7 +44,9 @@ class Complexity:
     of attention products and ``bare_params`` the parameters that no layer of ``torch.nn`` owns
     (position tables, tokens), which counters that go by layers miss; ``normed``, ``biased`` and
     ``rectified`` are the elements that leave a norm, a convolution with a bias and a ReLU, which some
-    of them count.
+    of them count; ``interpolated`` are the elements that leave an interpolation, four times if it is
+    bilinear, and ``transposed`` the MACs that transposed convolutions have more if they are counted by
+    their output.
     """
 
     params: dict[str, int]
@@ -52,6 +56,8 @@ class Complexity:
     normed: int
     biased: int
     rectified: int
+    interpolated: int
+    transposed: int
 
     @property
     def total_params(self) -> int:
@@ -107,7 +113,8 @@ def measure(
     macs = dict.fromkeys(parts, 0)
     counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
     started: dict[str, int] = {}
-    elements = {'normed': 0, 'biased': 0, 'rectified': 0}
+    elements = {'normed': 0, 'biased': 0, 'rectified': 0, 'transposed': 0}
+    interpolations = _Interpolations()
 
     def hook(name: str, module: nn.Module) -> None:
         def before(*_: Any) -> None:
@@ -119,13 +126,16 @@ def measure(
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
 
-    def count_elements(module: nn.Module, _: Any, out: Tensor) -> None:
+    def count_elements(module: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
         if isinstance(module, NORMS):
             elements['normed'] += out.numel()
         elif isinstance(module, nn.ReLU):
             elements['rectified'] += out.numel()
         elif module.bias is not None:
             elements['biased'] += out.numel()
+        if isinstance(module, nn.ConvTranspose2d):
+            cells = out[:, 0].numel() - args[0][:, 0].numel()
+            elements['transposed'] += cells * module.weight.numel()
 
     for name, module in parts.items():
         hook(name, module)
@@ -136,13 +146,13 @@ def measure(
         for module in model.modules():
             if isinstance(module, GuidedLocalEnhancement):
                 make_literal(module)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), counter, interpolations:  # these innermost: the counter takes them apart
         _run(model, torch.empty(1, 3, height, width, device='meta'))
     by_operator = counter.get_flop_counts()['Global']
     products = sum(
         flops
         for operator, flops in by_operator.items()
-        if operator.__name__.split('.')[0].startswith(('bmm', 'baddbmm', '_scaled_dot_product'))
+        if operator.__name__.split('.')[0].startswith(PRODUCTS)
     )
     macs['other'] = counter.get_total_flops() // 2 - sum(macs.values())
     params = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.items()}
@@ -156,7 +166,27 @@ def measure(
     )
     if not params['other'] and not macs['other']:
         del params['other'], macs['other']
-    return Complexity(params, macs, products // 2, total - owned, **elements)
+    return Complexity(
+        params, macs, products // 2, total - owned, **elements, interpolated=interpolations.elements
+    )
+
+
+class _Interpolations(TorchDispatchMode):
+    """Counts the elements that leave an interpolation."""
+
+    operators = {torch.ops.aten.upsample_nearest2d: 1, torch.ops.aten.upsample_bilinear2d: 4}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self.operators:
+            self.elements += self.operators[func.overloadpacket] * out.numel()
+        return out
 
 
 def count_macs(model: nn.Module, *inputs: Any) -> int:
@@ -217,12 +247,18 @@ def _run(model: nn.Module, image: Tensor) -> None:
 
 def _custom_formulas() -> dict[Any, Any]:
     """Formulas of operators that PyTorch's counter does not know."""
+
+    def neighborhood_attention(q_shape, k_shape, v_shape, table_shape, *_: Any, **__: Any) -> int:
+        """The pairs that the attention reads, not those that its tiles mask."""
+        return 2 * 2 * math.prod(q_shape) * ((table_shape[1] + 1) // 2) ** 2
+
+    formulas = {torch.ops.spm_mm.neighborhood_attention: neighborhood_attention}
     try:
         from torchvision.ops import deform_conv2d  # noqa: F401 (registers the operator)
     except (ImportError, RuntimeError):
-        return {}
+        return formulas
 
     def deform_conv(input_shape, weight_shape, *_: Any, out_shape: Any, **__: Any) -> int:
         return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
 
-    return {torch.ops.torchvision.deform_conv2d: deform_conv}
+    return {**formulas, torch.ops.torchvision.deform_conv2d: deform_conv}

@@ -8,9 +8,9 @@ M clusters, G attention heads, D width of one head. Inside a backbone a map is c
 from spm_mm.layers.channels_last import conv_on_map, resize_map
 from spm_mm.layers.init import init_convs
 from spm_mm.layers.linear import GELULinear, Linear, PointwiseConv
-from spm_mm.layers.mlp import MLP, DepthwiseMLP
+from spm_mm.layers.mlp import MLP, DepthwiseMLP, TokenDepthwiseMLP
 from spm_mm.layers.position_embedding import PositionEmbedding, sine_cosine_table
-from spm_mm.layers.stem import DoubleConvStem, PatchStem
+from spm_mm.layers.stem import DoubleConvStem, OverlapStem, PatchStem
 
 __all__ = [
     'MLP',
@@ -18,9 +18,11 @@ __all__ = [
     'DoubleConvStem',
     'GELULinear',
     'Linear',
+    'OverlapStem',
     'PatchStem',
     'PointwiseConv',
     'PositionEmbedding',
+    'TokenDepthwiseMLP',
     'conv_on_map',
     'init_convs',
     'resize_map',

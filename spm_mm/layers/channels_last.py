@@ -21,9 +21,10 @@ def conv_on_map(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def resize_map(x: Tensor, height: int, width: int, mode: str = 'bilinear') -> Tensor:
-    """Resize (B, H, W, C) to (B, height, width, C), with ``align_corners=False``."""
+    """Resize (B, H, W, C) to (B, height, width, C), with ``align_corners=False`` where that applies."""
     if x.shape[1:3] == (height, width):
         return x
+    align = None if mode == 'nearest' else False
     return conv_on_map(
-        lambda t: F.interpolate(t, size=(height, width), mode=mode, align_corners=False), x
+        lambda t: F.interpolate(t, size=(height, width), mode=mode, align_corners=align), x
     )

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from spm_mm.layers.channels_last import conv_on_map
 from spm_mm.layers.linear import GELULinear, Linear
-from spm_mm.ops import in_parts, runs_eagerly
+from spm_mm.ops import TokenMap, in_parts, runs_eagerly
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -62,16 +62,43 @@ class DepthwiseMLP(nn.Module):
         channels: Width of input and output.
         ratio: Width of the hidden layer, in multiples of ``channels``.
         shortcut: Whether the convolution's input is added to its output.
+        relu: Whether a ReLU precedes the convolution, as in PVTv2's linear variant.
 
     Shape: map (B, H, W, C) to the same shape.
     """
 
-    def __init__(self, channels: int, ratio: float, shortcut: bool) -> None:
+    def __init__(self, channels: int, ratio: float, shortcut: bool, relu: bool = False) -> None:
         super().__init__()
         hidden = int(channels * ratio)
         self.fc1 = Linear(channels, hidden)
+        self.relu = nn.ReLU() if relu else nn.Identity()
         self.dwconv = DepthwiseConv(hidden, shortcut)
         self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(conv_on_map(self.dwconv, self.fc1(x)))
+        return self.fc2(conv_on_map(self.dwconv, self.relu(self.fc1(x))))
+
+
+class TokenDepthwiseMLP(DepthwiseMLP):
+    """The same for tokens that have left the grid (TCFormer): the convolution runs on their map.
+
+    A depth-wise 1x1 convolution without bias keeps what is each token's own.
+
+    Args:
+        channels: Width of input and output.
+        ratio: Width of the hidden layer, in multiples of ``channels``.
+        relu: Whether a ReLU precedes the convolution.
+
+    Shape: :class:`~spm_mm.ops.TokenMap` of (B, N, C) to tokens (B, N, C).
+    """
+
+    def __init__(self, channels: int, ratio: float, relu: bool = False) -> None:
+        super().__init__(channels, ratio, shortcut=False, relu=relu)
+        hidden = self.fc1.out_features
+        self.skip = nn.Conv1d(hidden, hidden, 1, groups=hidden, bias=False)
+
+    def forward(self, tokens: TokenMap) -> Tensor:
+        x = self.relu(self.fc1(tokens.x))
+        tokens = tokens.with_tokens(x)
+        mixed = tokens.from_map(conv_on_map(self.dwconv, tokens.to_map()))
+        return self.fc2(mixed + x * self.skip.weight[:, 0, 0])

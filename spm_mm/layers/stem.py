@@ -35,6 +35,27 @@ class PatchStem(nn.Module):
         return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))
 
 
+class OverlapStem(nn.Module):
+    """Overlapping patches to tokens: a 7x7 convolution of stride 4 and a LayerNorm (PVTv2).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the first stage.
+
+    Shape: image (B, C_in, H, W) to map (B, ceil(H / 4), ceil(W / 4), C_out).
+    """
+
+    rounds_up: ClassVar[bool] = True
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 7, stride=4, padding=3)
+        self.norm = nn.LayerNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))
+
+
 class DoubleConvStem(nn.Module):
     """Two 3x3 convolutions of stride 2, one directly after the other, and a LayerNorm (PaCa-ViT).
 

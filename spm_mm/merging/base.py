@@ -28,5 +28,9 @@ class Merging(nn.Module, abc.ABC):
         self.in_channels = in_channels
         self.out_channels = out_channels
 
+    keeps_grid: ClassVar[bool] = True
+    """Whether a map comes out, and one is wanted. A merging that leaves the grid takes a map or a
+    :class:`~spm_mm.ops.TokenMap` and puts out the latter, which stands for such a map."""
+
     @abc.abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...

@@ -37,12 +37,24 @@ def relative_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor
     return torch.cat([checkpoint(_attend, *part, use_reentrant=False) for part in slices], dim=1)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+def relative_bias(table: Tensor) -> Tensor:
+    """The bias of every pair of tokens of a map of H x W.
+
+    Args:
+        table: Bias of each shift, query minus key, (G, 2 H - 1, 2 W - 1).
+
+    Returns:
+        (G, H W, H W), queries first.
+    """
     # The bias of query (y, x) and key (y', x') is table[:, H - 1 + y - y', W - 1 + x - x']: windows
     # of the table's sides, read backwards.
     height, width = ((side + 1) // 2 for side in table.shape[1:])
-    windows = table.to(q.dtype).unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
-    bias = windows.reshape(1, len(table), height * width, height * width)
+    windows = table.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
+    return windows.reshape(len(table), height * width, height * width)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    bias = relative_bias(table.to(q.dtype))[None]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 

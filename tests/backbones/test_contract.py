@@ -10,7 +10,7 @@ from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import MODELS, registered
 
-GRID = [(b, m) for b in testing.backbones() for m in testing.mergings()]
+GRID = testing.pairs()
 KEYS = Path(__file__).parent / 'state_dict_keys.json'
 
 
@@ -61,7 +61,9 @@ class TestBackbone:
     def test_frozen_stages(self, backbone: str) -> None:
         model = testing.build_tiny(backbone, frozen_stages=2).train()
         for name, parameter in model.named_parameters():
-            frozen = name.startswith(('stem.', 'stages.0.', 'stages.1.', 'mergings.0.'))
+            frozen = name.startswith(
+                ('stem.', 'stages.0.', 'stages.1.', 'mergings.0.', 'norms.0.', 'norms.1.')
+            )
             assert parameter.requires_grad != frozen, name
         assert not model.stages[1].training
         assert model.stages[2].training
@@ -77,7 +79,9 @@ class TestBackbone:
             name: model.get_layer_depth(f'b.{name}', 'b.') for name, _ in model.named_parameters()
         }
         assert {last for _, last in depths.values()} == {sum(model.depths) + 2}
-        assert {depth for depth, _ in depths.values()} == set(range(sum(model.depths) + 1))
+        # The last layer is that of the norms, in families that have them on their outputs.
+        found = {depth for depth, _ in depths.values()} - {sum(model.depths) + 1}
+        assert found == set(range(sum(model.depths) + 1))
         assert model.get_layer_depth('head.fc.weight', 'b.') == (
             sum(model.depths) + 1,
             sum(model.depths) + 2,

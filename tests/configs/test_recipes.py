@@ -41,12 +41,26 @@ def test_imagenet_recipe(path) -> None:
     assert {'RandomResizedCrop', 'RandomFlip', 'RandAugment', 'RandomErasing'} < set(steps)
     assert [augment.type for augment in cfg.model.train_cfg.augments] == ['Mixup', 'CutMix']
     assert cfg.model.head.loss.label_smooth_val == 0.1
-    if path.stem.startswith('pvt_'):
-        size = path.stem.split('_')[1]
+    if path.stem.startswith(('pvt_', 'pvtv2_')):
+        small = path.stem.split('_')[1] in ('tiny', 'small', 'b1', 'b2')
         assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
-        assert cfg.model.backbone.drop_path_rate == (0.1 if size in ('tiny', 'small') else 0.3)
+        assert cfg.model.backbone.drop_path_rate == (0.1 if small else 0.3)
         clipped = cfg.optim_wrapper.get('clip_grad')
-        assert clipped == (None if size in ('tiny', 'small') else dict(max_norm=1.0))
+        assert clipped == (None if small else dict(max_norm=1.0))
+
+
+def test_swin_decays_no_tables_norms_and_biases() -> None:
+    cfg = shrink(config('mmpretrain/swin_tiny_dtm_in1k'))
+    model = build(cfg)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    settings = {
+        id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']
+    }
+    for name, parameter in model.named_parameters():
+        lr, decay = settings[id(parameter)]
+        plain = parameter.ndim > 1 and 'relative_position_bias_table' not in name
+        assert decay == (0.05 if plain else 0), name
+        assert lr == pytest.approx(1e-5 if name.endswith('offset.weight') else 1e-3), name
 
 
 @pytest.mark.parametrize('arch', ['tiny', 'small', 'medium'])

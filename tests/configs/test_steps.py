@@ -23,6 +23,7 @@ VARIANTS = ('spm', 'hafa', 'dtm', 'ec', 'mlp', 'uniform', 'msa', 'm1', 'm2', 'm4
 NEW_IN_DENSE: dict[str, tuple[str, ...]] = {
     'spm_mm.PVT': (),
     'spm_mm.LIT': tuple(f'norms.{i}.out.' for i in range(4)),
+    'spm_mm.SwinTransformer': tuple(f'norms.{i}.' for i in range(3)),
 }
 # What the classifier has and the dense form leaves out on purpose.
 DROPPED: dict[str, tuple[str, ...]] = {

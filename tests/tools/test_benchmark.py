@@ -41,11 +41,16 @@ def test_merging_beside_another(tool, tmp_path: Path, capsys) -> None:
     assert 'fpn_pvt_tiny_dtm_camvid:ConvMerging' in capsys.readouterr().out
 
 
-def test_against_the_host(tool, tmp_path: Path) -> None:
-    found = run(tool, tmp_path, 'PVT/tiny', '--against', 'host', '--sizes', '64', '--repeat', '1')
-    assert found['distances']['PVT/tiny, MMDetection'] < 1e-5
-    ours, theirs = found['rows'][:2]
-    assert ours['macs'] == theirs['macs']
+def test_against_the_hosts(tool, tmp_path: Path) -> None:
+    found = run(
+        tool, tmp_path, 'PVT/tiny', 'PVTv2/b1', 'SwinTransformer', '--against', 'host', '--sizes', '64',
+        '--repeat', '1', '--modes', 'inference',
+    )  # fmt: skip
+    names = ['PVT/tiny, MMDetection', 'PVTv2/b1, MMDetection', 'SwinTransformer, MMPretrain']
+    assert list(found['distances']) == names
+    assert all(distance < 1e-5 for distance in found['distances'].values())
+    for ours, theirs in zip(found['rows'][::2], found['rows'][1::2], strict=True):
+        assert ours['macs'] == theirs['macs']
 
 
 def test_gle_beside_its_literal_form(tool, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ MACS: dict[str | None, Callable[[Complexity], int]] = {
     'thop': lambda c: c.total_macs - c.products + 4 * c.normed,
     'mmcv': lambda c: c.total_macs - c.products + 2 * c.normed + c.rectified + c.biased,
     'mmcv_with_attention': lambda c: c.total_macs + 2 * c.normed + c.rectified + c.biased,
+    'fvcore': lambda c: c.total_macs + 5 * c.normed + c.interpolated + c.transposed,
 }
 # Metrics of the hosts' logs, and what turns them into percent.
 LOGGED = {

@@ -1,0 +1,12 @@
+# NAT-Mini on ImageNet-1K: SPM, Table 4. The paper names no recipe for NAT: Swin's is assumed, with the
+# drop path rate of NAT's official code.
+_base_ = [
+    '_base_/models/classifier.py',
+    '_base_/datasets/imagenet_224.py',
+    '_base_/schedules/swin_300e.py',
+    '_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(type='spm_mm.NAT', arch='mini', out_type='avg_featmap', drop_path_rate=0.2),
+    head=dict(in_channels=512),
+)

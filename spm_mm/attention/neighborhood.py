@@ -1,0 +1,63 @@
+"""Neighborhood attention: "Neighborhood Attention Transformer" (NAT), section 3.1,
+https://arxiv.org/abs/2204.07143.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spm_mm.errors import UserError
+from spm_mm.layers import Linear
+from spm_mm.ops import neighborhood_attention
+
+
+class NeighborhoodAttention(nn.Module):
+    """Multi-head attention of every cell to the nearest K x K cells, with a bias for each shift.
+
+    Near a border the window is shifted inside the map, so that every cell reads K x K others. The bias
+    table belongs to shifts, not to places: it is the same at every size of map and never resized.
+
+    A side of the map shorter than K is filled up with zeros on the right or bottom before the
+    projections, and cut afterwards, as NATTEN 0.14 does, which the official code was written for. The
+    filling takes part in the attention: there keys and values are the projections' biases.
+
+    Args:
+        channels: Width C of a token.
+        num_heads: Number of heads G; must divide ``channels``.
+        kernel_size: K, odd, 3 or more.
+        qkv_bias: Whether query, key and value projections have a bias.
+
+    Shape: map (B, H, W, C) to the same shape.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``channels`` or ``kernel_size`` does not fit.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, kernel_size: int = 7, qkv_bias: bool = True
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise UserError(
+                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
+            )
+        if kernel_size < 3 or kernel_size % 2 == 0:
+            raise UserError(f'kernel_size must be odd and 3 or more, got {kernel_size!r}')
+        self.num_heads = num_heads
+        self.kernel_size = kernel_size
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
+        # The field's name: configs leave it out of weight decay by it.
+        self.relative_position_bias_table = nn.Parameter(
+            torch.empty(num_heads, 2 * kernel_size - 1, 2 * kernel_size - 1)
+        )
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.proj = Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[1:3]
+        bottom, right = (max(0, self.kernel_size - side) for side in (h, w))
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
+        out = neighborhood_attention(q, k, v, self.relative_position_bias_table)
+        return self.proj(out.flatten(3)[:, :h, :w])

@@ -1,0 +1,113 @@
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spm_mm.errors import UserError
+from spm_mm.layers import Linear, PositionEmbedding
+from spm_mm.ops import from_windows, pad_to_multiple, relative_bias, to_windows
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside windows, which may be shifted, with a bias for each shift of tokens.
+
+    "Swin Transformer", https://arxiv.org/abs/2103.14030, section 3.2 and Eq. 4. A map whose sides the
+    window does not divide is filled up with zeros on the right and bottom, then shifted cyclically.
+    As in the official dense code and the hosts' classes, padding is attended to: it has the keys and
+    values of a zero token. Tokens that only the cyclic shift brings together do not see each other.
+
+    Args:
+        channels: Width C of a token.
+        num_heads: Number of heads G; must divide ``channels``.
+        window_size: Rows and columns of a window.
+        shift: Rows and columns by which the windows are shifted, from 0 to below ``window_size``.
+        qkv_bias: Whether query, key and value projections have a bias.
+        shift_small_maps: Whether windows are also shifted where the map's smaller side is at most
+            ``window_size``. The official classifiers do not, the dense code does.
+
+    Shape: map (B, H, W, C) to the same shape.
+
+    Raises:
+        ValueError: If an argument does not fit; the message says what does.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        window_size: int = 7,
+        shift: int = 0,
+        qkv_bias: bool = True,
+        shift_small_maps: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise UserError(
+                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
+            )
+        if window_size < 1 or not 0 <= shift < window_size:
+            raise UserError(
+                'window_size must be at least 1 and shift from 0 to below it, got window_size='
+                f'{window_size}, shift={shift}'
+            )
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift = shift
+        self.shift_small_maps = shift_small_maps
+        side = 2 * window_size - 1
+        # The field's name: configs leave it out of weight decay by it.
+        self.relative_position_bias_table = PositionEmbedding((side, side), num_heads, 'bicubic')
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, h, w, c = x.shape
+        size = self.window_size
+        shift = self.shift if self.shift_small_maps or min(h, w) > size else 0
+        x = pad_to_multiple(x, size)
+        height, width = x.shape[1:3]
+        if shift:
+            x = x.roll((-shift, -shift), dims=(1, 2))
+        windows = to_windows(x, size)
+        n, tokens = windows.shape[1:3]
+        qkv = self.qkv(windows).view(b, n, tokens, 3, self.num_heads, c // self.num_heads)
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, G, T, D)
+        bias = relative_bias(
+            self.relative_position_bias_table.table[0].permute(2, 0, 1).to(q.dtype)
+        )
+        # Fused attention takes two dimensions beside tokens and channels: windows go to the heads
+        # where each of them has its own mask, which all images share, and to the images elsewhere.
+        if shift:
+            mask = split_regions(height, width, size, shift, x.device)
+            bias = bias.masked_fill(mask[:, None], float('-inf')).flatten(0, 1)
+            q, k, v = (t.flatten(1, 2) for t in (q, k, v))
+        else:
+            q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        out = out.view(b, n, self.num_heads, tokens, -1).transpose(2, 3).reshape(b, n, tokens, c)
+        x = from_windows(self.proj(out), size, height, width)
+        if shift:
+            x = x.roll((shift, shift), dims=(1, 2))
+        return x[:, :h, :w]
+
+
+def split_regions(
+    height: int, width: int, size: int, shift: int, device: torch.device | None = None
+) -> Tensor:
+    """Which tokens of a window of a cyclically shifted map must not see each other.
+
+    Args:
+        height: Rows of the map, a multiple of ``size``.
+        width: Columns of the map, likewise.
+        size: Rows and columns of a window.
+        shift: Rows and columns by which the map was moved up and left.
+        device: Device of the result.
+
+    Returns:
+        (windows, T, T), True for pairs that come from opposite borders of the map.
+    """
+    rows, columns = (
+        (torch.arange(side, device=device) >= side - shift).int() for side in (height, width)
+    )
+    regions = 2 * rows[:, None] + columns
+    regions = to_windows(regions[None, :, :, None], size)[0, ..., 0]
+    return regions[:, :, None] != regions[:, None]

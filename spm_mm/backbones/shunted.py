@@ -1,0 +1,127 @@
+"""Shunted Transformer: "Shunted Self-Attention via Multi-Scale Token Aggregation",
+https://arxiv.org/abs/2111.15193.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from spm_mm.attention import LocalValueAttention, ShuntedAttention
+from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
+from spm_mm.backbones.pvt import PVTBlock
+from spm_mm.layers import DepthwiseMLP, conv_on_map, init_convs
+from spm_mm.merging import ConvMerging
+from spm_mm.registry import MODELS
+
+__all__ = ['ShuntedTransformer']
+
+
+class ShuntedStem(nn.Module):
+    """A 7x7 convolution of stride 2, 3x3 convolutions, a 2x2 convolution of stride 2, a LayerNorm.
+
+    A batch norm and a ReLU follow all convolutions but the last.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the first stage.
+        extra_convs: Number of 3x3 convolutions.
+
+    Shape: image (B, C_in, H, W) to map (B, floor(ceil(H / 2) / 2), floor(ceil(W / 2) / 2), C_out).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, extra_convs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(1 + extra_convs):
+            size, stride, width = (3, 1, out_channels) if i else (7, 2, in_channels)
+            layers += [
+                nn.Conv2d(width, out_channels, size, stride, padding=size // 2, bias=False),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(),
+            ]
+        self.convs = nn.Sequential(*layers, nn.Conv2d(out_channels, out_channels, 2, stride=2))
+        self.norm = nn.LayerNorm(out_channels)
+
+    @staticmethod
+    def out_side(side: int) -> int:
+        return (side + 1) // 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(conv_on_map(self.convs, x.permute(0, 2, 3, 1)))
+
+
+@MODELS.register_module()
+class ShuntedTransformer(HierarchicalBackbone):
+    """Shunted Transformer with any patch merging between its stages.
+
+    In stages 1 to 3 half of the heads read the map at a coarse scale and the others at a fine one;
+    stage 4 has plain attention. The MLP has a depth-wise convolution with a shortcut of its own. The
+    normed map of each stage is its output and what the next reads; the official code, a classifier
+    alone, has no dense form. A classifier takes ``out_type='avg_featmap'``.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base'`` or a dict with the keys of :attr:`arch_settings`.
+            ``sr_ratios`` are even, or 1 for plain attention; ``stem_convs`` counts the 3x3
+            convolutions of the stem.
+        merging: One config for the three transitions or a list of three. Default: Shunted's own 3x3
+            convolution, ``dict(type='ConvMerging', kernel_size=3)``.
+        qkv_bias: Whether query, key and value projections have a bias.
+        kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
+
+    Shape: image (B, 3, H, W), H and W at least 32, to maps of 64, 128, 256 and 512 channels at strides
+    4, 8, 16 and 32, or to one vector (B, 512). The stem makes floor(ceil(H / 2) / 2) rows of H, the
+    mergings round up.
+    """
+
+    arch_settings = {
+        name: {
+            'embed_dims': (64, 128, 256, 512),
+            'depths': depths,
+            'num_heads': (2, 4, 8, 16),
+            'mlp_ratios': (8, 8, 4, 4),
+            'sr_ratios': (8, 4, 2, 1),
+            'stem_convs': stem_convs,
+        }
+        for name, depths, stem_convs in (
+            ('tiny', (1, 2, 4, 1), 0),
+            ('small', (2, 4, 12, 1), 1),
+            ('base', (3, 4, 24, 2), 2),
+        )
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = 'tiny',
+        merging: dict | Sequence[dict] | None = None,
+        qkv_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arch, **kwargs)
+        dims = self.arch['embed_dims']
+        rates = self.drop_path_rates()
+        self.stem = ShuntedStem(self.in_channels, dims[0], self.arch['stem_convs'])
+        self.mergings = self.build_mergings(merging, {'type': 'ConvMerging', 'kernel_size': 3})
+        self.stages = nn.ModuleList()
+        for i in range(self.num_stages):
+            blocks = [
+                PVTBlock(
+                    dims[i],
+                    self.build_attention(i, qkv_bias),
+                    DepthwiseMLP(dims[i], self.arch['mlp_ratios'][i], shortcut=True),
+                    rate,
+                )
+                for rate in rates[i]
+            ]
+            self.stages.append(BlockStage(blocks, self.with_cp, nn.LayerNorm(dims[i], eps=1e-6)))
+        self.norms = nn.ModuleList(nn.Identity() for _ in range(self.num_stages))  # in the stages
+        # Other mergings know best how to start.
+        own = [merging for merging in self.mergings if isinstance(merging, ConvMerging)]
+        init_convs(self.stem, self.stages, *own)
+        self.finish()
+
+    def build_attention(self, i: int, qkv_bias: bool) -> nn.Module:
+        channels, heads = self.arch['embed_dims'][i], self.arch['num_heads'][i]
+        if self.arch['sr_ratios'][i] == 1:
+            return LocalValueAttention(channels, heads, qkv_bias)
+        return ShuntedAttention(channels, heads, self.arch['sr_ratios'][i], qkv_bias)

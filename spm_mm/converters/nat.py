@@ -1,0 +1,94 @@
+"""NAT (SHI-Labs/Neighborhood-Attention-Transformer): classifiers, and backbones of detectors and
+segmentors.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from spm_mm.backbones import NAT
+from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.errors import UserError
+
+STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
+MERGING = {'reduction': 'conv', 'norm': 'norm'}
+# Tried in order on the key without `backbone.`; the first that matches is taken.
+RULES = (
+    (r'patch_embed\.(proj\.[01]|norm)\.(\w+)', lambda m: f'backbone.stem.{STEM[m[1]]}.{m[2]}'),
+    (
+        r'levels\.(\d)\.downsample\.(reduction|norm)\.(\w+)',
+        lambda m: f'backbone.mergings.{m[1]}.{MERGING[m[2]]}.{m[3]}',
+    ),
+    (
+        r'levels\.(\d)\.blocks\.(\d+)\.attn\.rpb',
+        lambda m: f'backbone.stages.{m[1]}.blocks.{m[2]}.attn.relative_position_bias_table',
+    ),
+    (
+        r'levels\.(\d)\.blocks\.(\d+)\.gamma([12])',
+        lambda m: f'backbone.stages.{m[1]}.blocks.{m[2]}.scale{m[3]}.weight',
+    ),
+    (r'levels\.(\d)\.(blocks\..+)', lambda m: f'backbone.stages.{m[1]}.{m[2]}'),
+    (r'norm(\d)\.(\w+)', lambda m: f'backbone.norms.{m[1]}.out.{m[2]}'),
+    (r'norm\.(\w+)', lambda m: f'backbone.norms.3.{m[1]}'),
+    (r'head\.(\w+)', lambda m: f'head.fc.{m[1]}'),
+)
+
+
+class NATConverter(Converter):
+    source = 'nat'
+    description = (
+        'SHI-Labs/Neighborhood-Attention-Transformer, ImageNet classifiers and dense backbones'
+    )
+    families = ('nat',)
+    fixtures = ('nat_mini', 'nat_tiny')
+
+    def rename(self, key: str) -> str | None:
+        key = key.removeprefix('backbone.')
+        for pattern, name in RULES:
+            if match := re.fullmatch(pattern, key):
+                return name(match)
+        return None
+
+    def dropped(self, key: str) -> str | None:
+        if re.match(r'(neck|\w+_head)\.', key):
+            return 'of the detector or segmentor, not of its backbone'
+        return None
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
+        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
+        arch = _arch(keys)
+        if 'norm0.weight' in keys:
+            return nn.ModuleDict({'backbone': NAT(arch)})
+        classes = len(keys['head.weight']) if 'head.weight' in keys else 1000
+        channels = NAT.arch_settings[arch]['embed_dims'][-1]
+        return Classifier(NAT(arch, out_type='avg_featmap'), channels, classes)
+
+    def twin(
+        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
+    ) -> Twin:
+        # The fixtures hold the weights of both forms.
+        arch = _arch(state_dict)
+        dense = NAT(arch)
+        classes, channels = state_dict['head.weight'].shape
+        model = Classifier(NAT(arch, out_type='avg_featmap'), channels, classes)
+        for norm, other in zip(model.backbone.norms, dense.norms, strict=True):
+            norm.add_module('out', other.out)
+        return Twin(model, run_classifier(model, dense))
+
+
+def _arch(state_dict: Mapping[str, Tensor]) -> str:
+    """Name of the architecture, told from blocks and width."""
+    depths = tuple(
+        len({m[1] for key in state_dict if (m := re.match(rf'levels\.{i}\.blocks\.(\d+)\.', key))})
+        for i in range(4)
+    )
+    width = len(state_dict.get('patch_embed.norm.weight', ()))
+    for arch, settings in NAT.arch_settings.items():
+        if (depths, width) == (settings['depths'], settings['embed_dims'][0]):
+            return arch
+    raise UserError(
+        f'this is no checkpoint of NAT {", ".join(NAT.arch_settings)}: its blocks per stage are'
+        f' {depths}, its first keys {list(state_dict)[:3]}'
+    )

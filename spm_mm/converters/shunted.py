@@ -1,0 +1,70 @@
+"""Shunted Transformer (OliverRensu/Shunted-Transformer), classification models."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from spm_mm.backbones import ShuntedTransformer
+from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.errors import UserError
+
+PARTS = {'proj': 'conv', 'norm': 'norm'}
+ATTENTION = {'sr': 'merge', 'norm': 'norm', 'kv': 'kv', 'local_conv': 'local'}
+# Tried in order on the whole key; the first that matches is taken.
+RULES = (
+    (r'patch_embed1\.conv\.(.+)', lambda m: f'backbone.stem.convs.{m[1]}'),
+    (r'patch_embed1\.norm\.(\w+)', lambda m: f'backbone.stem.norm.{m[1]}'),
+    (
+        r'patch_embed(\d)\.(proj|norm)\.(\w+)',
+        lambda m: f'backbone.mergings.{int(m[1]) - 2}.{PARTS[m[2]]}.{m[3]}',
+    ),
+    (
+        r'block(\d)\.(\d+)\.attn\.(sr|norm|kv|local_conv)([12])\.(\w+)',
+        lambda m: f'{_block(m)}.attn.branches.{int(m[4]) - 1}.{ATTENTION[m[3]]}.{m[5]}',
+    ),
+    (r'block(\d)\.(\d+)\.attn\.local_conv\.(\w+)', lambda m: f'{_block(m)}.attn.local.{m[3]}'),
+    (r'block(\d)\.(\d+)\.mlp\.dwconv\.(dwconv\.\w+)', lambda m: f'{_block(m)}.mlp.{m[3]}'),
+    (r'block(\d)\.(\d+)\.(.+)', lambda m: f'{_block(m)}.{m[3]}'),
+    (r'norm(\d)\.(\w+)', lambda m: f'backbone.stages.{int(m[1]) - 1}.norm.{m[2]}'),
+    (r'head\.(\w+)', lambda m: f'head.fc.{m[1]}'),
+)
+
+
+def _block(match: re.Match) -> str:
+    return f'backbone.stages.{int(match[1]) - 1}.blocks.{match[2]}'
+
+
+class ShuntedConverter(Converter):
+    source = 'shunted'
+    description = 'OliverRensu/Shunted-Transformer, ImageNet classifiers'
+    families = ('shunted',)
+    fixtures = ('shunted_t', 'shunted_s')
+
+    def rename(self, key: str) -> str | None:
+        for pattern, name in RULES:
+            if match := re.fullmatch(pattern, key):
+                return name(match)
+        return None
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+        depths = tuple(
+            len({m[1] for key in state_dict if (m := re.match(rf'block{i}\.(\d+)\.', key))})
+            for i in range(1, 5)
+        )
+        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
+        for arch, settings in ShuntedTransformer.arch_settings.items():
+            if 'block1.0.attn.sr2.weight' in state_dict and depths == settings['depths']:
+                backbone = ShuntedTransformer(arch, out_type='avg_featmap')
+                return Classifier(backbone, settings['embed_dims'][-1], classes)
+        raise UserError(
+            f'this is no checkpoint of Shunted {", ".join(ShuntedTransformer.arch_settings)}: its'
+            f' blocks per stage are {depths}, its first keys {list(state_dict)[:3]}'
+        )
+
+    def twin(
+        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
+    ) -> Twin:
+        model = self.model_for(state_dict)
+        return Twin(model, run_classifier(model, ShuntedTransformer(model.backbone.arch)))

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from spm_mm import testing
+from spm_mm.backbones import NAT
+from spm_mm.engine import measure
+from spm_mm.testing import build_tiny, total
+
+
+# The official models' own counts with 1000 classes, and without head and with four output norms.
+@pytest.mark.parametrize(
+    ('arch', 'classifier', 'dense'),
+    [
+        ('mini', 19984174, 19472070),
+        ('tiny', 27901582, 27389478),
+        ('small', 50743297, 49975641),
+        ('base', 89769652, 88746444),
+    ],
+)
+def test_parameters(arch: str, classifier: int, dense: int) -> None:
+    with torch.device('meta'):
+        models = [NAT(arch, out_type=kind) for kind in ('avg_featmap', 'featmap')]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models]
+    head = 1000 * (models[0].arch['embed_dims'][-1] + 1)
+    assert [counts[0] + head, counts[1]] == [classifier, dense]
+
+
+def test_macs_count_what_is_read(root) -> None:
+    """The 49 keys of a query, as the official counter does, not the masked ones of its tile."""
+    counted = measure(Config.fromfile(root / 'configs/mmpretrain/nat_mini_in1k.py'))
+    assert counted.total_macs == 2694812672
+    cells = sum(depth * 56**2 // 4**i * 64 * 2**i for i, depth in enumerate((3, 4, 6, 5)))
+    assert counted.products == 2 * 49 * cells
+
+
+def test_layer_scale() -> None:
+    arch = {**testing.tiny_config('NAT')['arch'], 'layer_scale': 1e-5}
+    model = NAT(arch)
+    testing.check_gradients(model)
+    assert (model.stages[0].blocks[0].scale1.weight == 1e-5).all()
+    assert not any('scale' in name for name in build_tiny('NAT').state_dict())
+    block, x = model.stages[0].blocks[0].eval(), torch.randn(1, 8, 8, 16)
+    with torch.no_grad():
+        block.scale1.weight.zero_()
+        block.scale2.weight.zero_()
+    assert torch.equal(block(x), x)
+
+
+def test_the_table_is_the_same_at_every_size() -> None:
+    model = build_tiny('NAT').eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sides = [model(torch.randn(1, 3, *size))[3].shape[2:] for size in ((224, 224), (230, 310))]
+    assert sides == [(7, 7), (8, 10)]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_mixed_precision_trains() -> None:
+    model = build_tiny('NAT').train()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        outs = model(torch.randn(2, 3, 70, 97))
+    total([out.float() for out in outs]).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [(800, 1333), (1333, 800)], ids=str)
+def test_large_images_train(size: tuple[int, int]) -> None:
+    model = build_tiny('NAT').train()
+    outs = model(torch.randn(1, 3, *size))
+    assert [out.shape[2:] for out in outs] == [
+        tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32)
+    ]
+    total(outs).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_classifiers_norm_is_no_output_norm(tmp_path) -> None:
+    classifier = build_tiny('NAT', out_type='avg_featmap')
+    torch.nn.init.ones_(classifier.norms[3].bias)
+    path = tmp_path / 'classifier.pth'
+    torch.save({f'backbone.{k}': v for k, v in classifier.state_dict().items()}, path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    model = build_tiny('NAT', init_cfg=init_cfg)
+    model.init_weights()
+    own, theirs = model.state_dict(), classifier.state_dict()
+    assert set(theirs) - set(own) == {'norms.3.weight', 'norms.3.bias'}
+    assert all(key.startswith('norms.') for key in set(own) - set(theirs))
+    assert all(torch.equal(own[key], theirs[key]) for key in own.keys() & theirs.keys())
+    assert (model.norms[3].out.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(arch='min'), "NAT has no arch 'min'.*did you mean 'mini'"),
+        (dict(kernel_size=6), 'kernel_size must be odd and 3 or more, got 6'),
+    ],
+)
+def test_bad_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message), torch.device('meta'):
+        NAT(**arguments)

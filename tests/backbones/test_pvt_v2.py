@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from spm_mm import testing
+from spm_mm.backbones import PVTv2
+from spm_mm.testing import build_tiny, tiny_config
+
+
+# The official models' own counts with 1000 classes.
+@pytest.mark.parametrize(
+    ('arch', 'parameters'),
+    [
+        ('b0', 3666760), ('b1', 14009000), ('b2', 25362856), ('b2-li', 22553512), ('b3', 45238696),
+        ('b4', 62556072), ('b5', 81956008),
+    ],
+)  # fmt: skip
+def test_parameters(arch: str, parameters: int) -> None:
+    with torch.device('meta'):
+        model = PVTv2(arch)
+    head = 1000 * (model.arch['embed_dims'][-1] + 1)
+    assert sum(p.numel() for p in model.parameters()) + head == parameters
+
+
+def linear() -> PVTv2:
+    config = tiny_config('PVTv2')
+    return PVTv2({**config['arch'], 'linear': True})
+
+
+def test_pooled_attention_at_any_size() -> None:
+    testing.check_shapes(linear())
+    testing.check_gradients(linear())
+
+
+@pytest.mark.slow
+def test_pooled_attention_compiles() -> None:
+    testing.check_compile(linear())
+
+
+@pytest.mark.parametrize('model', [build_tiny('PVTv2'), linear()], ids=['sr', 'linear'])
+def test_mixed_precision_trains(model: PVTv2) -> None:
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        outs = model.train()(torch.randn(2, 3, 70, 97))
+    testing.total([out.float() for out in outs]).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_the_convolution_of_the_mlp_has_no_shortcut_and_a_relu_only_if_linear() -> None:
+    x = torch.randn(1, 4, 4, 8)
+    for model, relu in ((build_tiny('PVTv2'), False), (linear(), True)):
+        mlp = model.stages[0].blocks[0].mlp
+        hidden = mlp.fc1(x).relu() if relu else mlp.fc1(x)
+        hidden = mlp.dwconv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        torch.testing.assert_close(mlp(x), mlp.fc2(torch.nn.functional.gelu(hidden)))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(arch='b6'), "PVTv2 has no arch 'b6'.*did you mean"),
+        (dict(arch=dict(depths=(1, 1, 1, 1))), 'a dict with the keys'),
+        (dict(merging=dict(type='ConvMerging', kernel_size=4)), 'kernel_size must be 2 or odd'),
+    ],
+)
+def test_errors(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PVTv2(**arguments)

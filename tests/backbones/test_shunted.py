@@ -1,0 +1,59 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from spm_mm import testing
+from spm_mm.backbones import ShuntedTransformer
+from spm_mm.engine import measure
+from spm_mm.testing import build_tiny, total
+
+
+# The official models' own counts with 1000 classes.
+@pytest.mark.parametrize(
+    ('arch', 'parameters'), [('tiny', 11553576), ('small', 22401256), ('base', 39614376)]
+)
+def test_parameters(arch: str, parameters: int) -> None:
+    with torch.device('meta'):
+        model = ShuntedTransformer(arch)
+    assert sum(p.numel() for p in model.parameters()) + 513 * 1000 == parameters
+
+
+def test_macs(root) -> None:
+    counted = measure(Config.fromfile(root / 'configs/mmpretrain/shunted_tiny_in1k.py'))
+    assert counted.total_macs == 2146691616
+
+
+@pytest.mark.parametrize('side', [32, 33, 34, 35, 224, 225, 226, 227])
+def test_stem_rounds_up_then_down(side: int) -> None:
+    stem = build_tiny('ShuntedTransformer').stem
+    assert stem(torch.randn(2, 3, side, 32)).shape[1] == stem.out_side(side) == -(-side // 2) // 2
+
+
+def test_extra_convolutions_of_the_stem() -> None:
+    arch = {**testing.tiny_config('ShuntedTransformer')['arch'], 'stem_convs': 2}
+    model = ShuntedTransformer(arch)
+    testing.check_shapes(model)
+    testing.check_gradients(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [(33, 47), (800, 1333), (1333, 800)], ids=str)
+def test_any_size_forward_and_backward(size: tuple[int, int]) -> None:
+    model = build_tiny('ShuntedTransformer').train()
+    total(model(torch.randn(2 if min(size) < 64 else 1, 3, *size))).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_mixed_precision_trains() -> None:
+    model = build_tiny('ShuntedTransformer').train()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        outs = model(torch.randn(2, 3, 70, 97))
+    total([out.float() for out in outs]).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_bad_arch() -> None:
+    with pytest.raises(ValueError, match="has no arch 'large'"):
+        ShuntedTransformer('large')
