@@ -18,7 +18,7 @@ from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
 from spm_mm.registry import MODELS, SCOPE, registered, suggest
 
-AGAINST = ('host', 'literal')
+AGAINST = ('host', 'literal', 'with_cp')
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,17 @@ def subject_of(spec: str) -> Subject:
 def rivals_of(subject: Subject, against: str) -> list[Subject]:
     """The subject, and what it is to be set beside, both with the same weights.
 
-    ``'literal'`` is the same network by :mod:`spm_mm.literal`. ``'host'`` is the host's own class
-    in its dense form: four maps, no class token and no norm that ours would have for a classifier.
+    ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the one that recomputes
+    its blocks in the backward pass. ``'host'`` is the host's own class in its dense form: four maps,
+    no class token and no norm that ours would have for a classifier.
 
     Raises:
         UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
     """
-    if against == 'literal':
+    if against in CHANGES:
         return [
             dataclasses.replace(subject, base=subject.name),
-            _twin(subject, 'literal', make_literal),
+            _twin(subject, against, CHANGES[against]),
         ]
     model = subject.make()
     name = type(model).__name__
@@ -111,6 +112,16 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
         )
     ours = dataclasses.replace(subject, make=dense, base=subject.name)
     return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
+
+
+def _recompute_blocks(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = True
+    return model
+
+
+CHANGES = {'literal': make_literal, 'with_cp': _recompute_blocks}
 
 
 def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]) -> Subject:

@@ -66,7 +66,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--against',
         choices=AGAINST,
-        help="host: the host's own class; literal: the paper's equations as they read",
+        help="host: the host's own class; literal: the paper's equations as they read; with_cp: blocks"
+        ' that are recomputed in the backward pass',
     )
     parser.add_argument(
         '--sizes', nargs='+', type=size, metavar='S|HxW', help='default 224 512 800x1333'
