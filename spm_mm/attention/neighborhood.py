@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
+from spm_mm.layers import Linear
 from spm_mm.ops import neighborhood_attention
 
 
@@ -44,13 +45,13 @@ class NeighborhoodAttention(nn.Module):
             raise UserError(f'kernel_size must be odd and 3 or more, got {kernel_size!r}')
         self.num_heads = num_heads
         self.kernel_size = kernel_size
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
         # The field's name: configs leave it out of weight decay by it.
         self.relative_position_bias_table = nn.Parameter(
             torch.empty(num_heads, 2 * kernel_size - 1, 2 * kernel_size - 1)
         )
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[1:3]

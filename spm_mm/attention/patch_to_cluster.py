@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import GELULinear, Linear, conv_on_map
+from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
 from spm_mm.registry import suggest
 
 
@@ -26,11 +26,11 @@ class ConvClustering(nn.Module):
         self.embed = nn.Conv2d(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
-        self.mix = nn.Conv2d(channels, channels, 1)
-        self.to_clusters = nn.Conv2d(channels, num_clusters, 1, bias=False)
+        self.mix = PointwiseConv(channels, channels, after_gelu=True)
+        self.to_clusters = PointwiseConv(channels, num_clusters, bias=False, after_gelu=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_on_map(lambda t: self.to_clusters(F.gelu(self.mix(F.gelu(self.embed(t))))), x)
+        return self.to_clusters(self.mix(conv_on_map(self.embed, x)))
 
 
 class MLPClustering(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map
+from spm_mm.layers import Linear, conv_on_map
 
 
 class LocalValueAttention(SpatialReductionAttention):
@@ -52,7 +52,7 @@ class ShuntedBranch(nn.Module):
         self.merge = nn.Conv2d(channels, channels, ratio, stride=ratio)
         self.norm = nn.LayerNorm(channels)
         self.act = nn.GELU()
-        self.kv = nn.Linear(channels, 2 * out_channels, bias=qkv_bias)
+        self.kv = Linear(channels, 2 * out_channels, bias=qkv_bias)
         self.local = depthwise(out_channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,12 +95,12 @@ class ShuntedAttention(nn.Module):
             raise UserError(f'sr_ratio must be even and 2 or more, got {sr_ratio!r}')
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
-        self.q = nn.Linear(channels, channels, bias=qkv_bias)
+        self.q = Linear(channels, channels, bias=qkv_bias)
         self.branches = nn.ModuleList(
             ShuntedBranch(channels, channels // 2, num_heads // 2, ratio, qkv_bias)
             for ratio in (sr_ratio, sr_ratio // 2)
         )
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[1:3]) < self.sr_ratio:

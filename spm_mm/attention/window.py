@@ -3,7 +3,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import PositionEmbedding
+from spm_mm.layers import Linear, PositionEmbedding
 from spm_mm.ops import from_windows, pad_to_multiple, relative_bias, to_windows
 
 
@@ -56,8 +56,8 @@ class WindowAttention(nn.Module):
         side = 2 * window_size - 1
         # The field's name: configs leave it out of weight decay by it.
         self.relative_position_bias_table = PositionEmbedding((side, side), num_heads, 'bicubic')
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape

@@ -103,7 +103,8 @@ def measure_all(
     """Measure every subject at every size, batch, mode and variant of the plan."""
     macs = {}
     for subject in subjects:
-        abstract = copy.deepcopy(models[subject.name]).to('meta').eval()
+        abstract = copy.deepcopy(models[subject.name]).to('meta')
+        abstract.eval()  # MMPretrain's backbones return nothing here
         for size in plan.sizes:
             with torch.device('meta'):
                 macs[subject.name, size] = count_macs(abstract, subject.draw(1, size))
@@ -133,7 +134,8 @@ def _measure_rows(
         torch.manual_seed(0)
         inputs = subject.draw(first.batch, first.size).to(plan.device)
         inputs.requires_grad_(subject.part and first.mode == 'training')
-        model = models[subject.name].train(first.mode == 'training')
+        model = models[subject.name]
+        model.train(first.mode == 'training')
         if first.variant == 'compiled':
             model = torch.compile(model, dynamic=False)
         passes.append(make_pass(model, inputs, first.mode, first.variant, plan.device))
@@ -242,10 +244,12 @@ def agree(
             continue
         torch.manual_seed(0)
         inputs = subject.draw(1, size)
+        pair = [models[name] for name in (subject.base, subject.name)]
+        for model in pair:
+            model.eval()
         with torch.no_grad():
             ours, theirs = (
-                [outs] if isinstance(outs, Tensor) else outs
-                for outs in (models[name].eval()(inputs) for name in (subject.base, subject.name))
+                [outs] if isinstance(outs, Tensor) else outs for outs in (m(inputs) for m in pair)
             )
         distances[subject.name] = max(
             float((one - other).norm() / other.norm())

@@ -22,7 +22,10 @@ def _squares(*sides: int) -> tuple[tuple[int, int], ...]:
 PRESETS = {
     'scaling': Preset(
         'how the cost of the backbones grows from 224 to 1024 pixels',
-        ('PVT', 'LIT', 'LIT/small', 'PaCaViT', 'SGFormer'),
+        (
+            'PVT', 'PVTv2', 'SwinTransformer', 'ShuntedTransformer', 'NAT', 'LIT', 'LIT/small',
+            'PaCaViT', 'SGFormer',
+        ),
         Plan(_squares(224, 384, 512, 768, 1024), modes=('inference',), repeat=5),
     ),
     'targets': Preset(
@@ -30,11 +33,22 @@ PRESETS = {
         ('PVT/tiny', 'PVT/tiny:StepwiseMerging'),
         Plan(_squares(224), batches=(4,)),
     ),
+    'hafa-table4': Preset(
+        "the latency column of HAFA's Table 4, at batch 1, which the paper does not state",
+        tuple(
+            f'PVTv2/b1:{mergings}'
+            for mergings in (
+                'ClusterMerging',
+                'DeformableMerging,ClusterMerging,ClusterMerging',
+                'DeformableMerging,DeformableMerging,ClusterMerging',
+                'DeformableMerging',
+            )
+        ),
+        Plan(_squares(224), modes=('inference',), repeat=21, memory=False),
+    ),
     'sgformer-figure6': Preset(
         "throughput of SG-Former beside others over resolution, after SG-Former's Figure 6",
-        ('SGFormer/small', 'PVT/small', 'PaCaViT/small', 'LIT/small'),
+        ('SGFormer/small', 'SwinTransformer/tiny', 'PVT/small', 'ShuntedTransformer/small'),
         Plan(_squares(224, 448, 672, 896), modes=('inference',), memory=False),
     ),
-}
-"""The latency column of HAFA's Table 4 (PVTv2-B1 at 224, inference, an RTX 3090, the batch not
-stated) is one entry more, of its four configs ``configs/mmpretrain/pvtv2_b1_hafa*_in1k.py``."""
+}  # fmt: skip

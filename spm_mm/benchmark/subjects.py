@@ -18,7 +18,7 @@ from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
 from spm_mm.registry import MODELS, SCOPE, registered, suggest
 
-AGAINST = ('host', 'literal')
+AGAINST = ('host', 'literal', 'with_cp')
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def images(batch: int, size: tuple[int, int]) -> Tensor:
 def subject_of(spec: str) -> Subject:
     """Read ``CONFIG[:MERGING]`` or ``BACKBONE[/ARCH][:MERGING]``, e.g. ``PVT/tiny:StepwiseMerging``.
 
+    ``MERGING`` is one class for all transitions, or three with commas between.
+
     Raises:
         UserError: If there is no such config, backbone or architecture.
     """
@@ -71,7 +73,9 @@ def subject_of(spec: str) -> Subject:
             config['arch'] = arch
         name = place
     if merging:
-        config['merging'] = dict(type=merging if '.' in merging else f'{SCOPE}.{merging}')
+        types = (one if '.' in one else f'{SCOPE}.{one}' for one in merging.split(','))
+        cfgs = [dict(type=one) for one in types]
+        config['merging'] = cfgs if len(cfgs) > 1 else cfgs[0]
         name = f'{name}:{merging}'
     return Subject(name, lambda: MODELS.build(config), images)
 
@@ -79,16 +83,17 @@ def subject_of(spec: str) -> Subject:
 def rivals_of(subject: Subject, against: str) -> list[Subject]:
     """The subject, and what it is to be set beside, both with the same weights.
 
-    ``'literal'`` is the same network by :mod:`spm_mm.literal`. ``'host'`` is the host's own class
-    in its dense form: four maps, no class token and no norm that ours would have for a classifier.
+    ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the one that recomputes
+    its blocks in the backward pass. ``'host'`` is the host's own class in its dense form: four maps,
+    no class token and no norm that ours would have for a classifier.
 
     Raises:
         UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
     """
-    if against == 'literal':
+    if against in CHANGES:
         return [
             dataclasses.replace(subject, base=subject.name),
-            _twin(subject, 'literal', make_literal),
+            _twin(subject, against, CHANGES[against]),
         ]
     model = subject.make()
     name = type(model).__name__
@@ -99,12 +104,24 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     form = HOST_FORMS[name]
 
     def dense() -> nn.Module:
-        return type(model)(model.arch, drop_path_rate=model.drop_path_rate, **form.dense)
+        return type(model)(model.arch, drop_path_rate=model.drop_path_rate)
 
-    if type(model.mergings[0]) is not type(dense().mergings[0]):
-        raise UserError(f'--against host: the host has {name} with its own merging alone')
+    if not dense().state_dict().keys() <= model.state_dict().keys():
+        raise UserError(
+            f'--against host: the host has {name} with its own merging and attention alone'
+        )
     ours = dataclasses.replace(subject, make=dense, base=subject.name)
     return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
+
+
+def _recompute_blocks(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = True
+    return model
+
+
+CHANGES = {'literal': make_literal, 'with_cp': _recompute_blocks}
 
 
 def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]) -> Subject:

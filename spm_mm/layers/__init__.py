@@ -7,7 +7,7 @@ M clusters, G attention heads, D width of one head. Inside a backbone a map is c
 
 from spm_mm.layers.channels_last import conv_on_map, resize_map
 from spm_mm.layers.init import init_convs
-from spm_mm.layers.linear import GELULinear, Linear
+from spm_mm.layers.linear import GELULinear, Linear, PointwiseConv
 from spm_mm.layers.mlp import MLP, DepthwiseMLP, TokenDepthwiseMLP
 from spm_mm.layers.position_embedding import PositionEmbedding, sine_cosine_table
 from spm_mm.layers.stem import DoubleConvStem, OverlapStem, PatchStem
@@ -20,6 +20,7 @@ __all__ = [
     'Linear',
     'OverlapStem',
     'PatchStem',
+    'PointwiseConv',
     'PositionEmbedding',
     'TokenDepthwiseMLP',
     'conv_on_map',

@@ -10,8 +10,8 @@ from spm_mm.ops import TokenMap, in_parts, runs_eagerly
 class DepthwiseConv(nn.Conv2d):
     """3x3 depth-wise convolution of a (B, C, H, W) map, plus that map if ``shortcut``.
 
-    The shortcut is a 1 more in the middle of every kernel, which saves a pass over the map. In less
-    than 32 bits that sum would lose digits, so there the map is added behind.
+    On the CPU the shortcut is a 1 more in the middle of every kernel, which saves a pass over the map.
+    In less than 32 bits that sum would lose digits, so there the map is added behind.
     """
 
     def __init__(self, channels: int, shortcut: bool) -> None:
@@ -21,14 +21,11 @@ class DepthwiseConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.shortcut:
             return super().forward(x)
-        if (
-            not runs_eagerly(x)
-            or torch.is_autocast_enabled(x.device.type)
-            or self.weight.dtype.itemsize < 4
-        ):
-            return super().forward(x) + x
-        middle = F.pad(self.weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1))
-        return self._conv_forward(x, self.weight + middle, self.bias)
+        exact = self.weight.dtype.itemsize >= 4 and not torch.is_autocast_enabled('cpu')
+        if runs_eagerly(x) and x.device.type == 'cpu' and exact:
+            middle = F.pad(self.weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1))
+            return self._conv_forward(x, self.weight + middle, self.bias)
+        return x + super().forward(x)
 
 
 class MLP(nn.Module):

@@ -1,18 +1,10 @@
 """PaCa: attention to clusters (Eq. 1 to 5)."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from spm_mm.attention import PatchToClusterAttention
-from spm_mm.attention.patch_to_cluster import ConvClustering
-from spm_mm.layers import conv_on_map
 from spm_mm.literal.base import literal_form
 from spm_mm.literal.pvt import attend
-
-
-@literal_form(ConvClustering)
-def cluster_by_convolution(module: ConvClustering, x: Tensor) -> Tensor:
-    return conv_on_map(lambda t: module.to_clusters(F.gelu(module.mix(F.gelu(module.embed(t))))), x)
 
 
 @literal_form(PatchToClusterAttention)

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.layers import GELULinear, Linear
+from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
 from spm_mm.layers.mlp import DepthwiseConv
 from spm_mm.literal.base import literal_form
 
@@ -22,6 +22,12 @@ def weigh(module: SpatialReductionAttention, q: Tensor, k: Tensor, v: Tensor, *g
 @literal_form(Linear)
 def linear(module: Linear, x: Tensor) -> Tensor:
     return F.linear(x, module.weight, module.bias)
+
+
+@literal_form(PointwiseConv)
+def pointwise_convolution(module: PointwiseConv, x: Tensor) -> Tensor:
+    x = F.gelu(x) if module.after_gelu else x
+    return conv_on_map(lambda t: F.conv2d(t, module.weight, module.bias), x)
 
 
 @literal_form(DepthwiseConv)

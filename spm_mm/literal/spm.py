@@ -1,19 +1,9 @@
-"""SPM: multi-scale aggregation (Eq. 1) and guided local enhancement (Eq. 4)."""
+"""SPM: guided local enhancement (Eq. 4). Its multi-scale aggregation runs by its equation anyway."""
 
-import torch
 from torch import Tensor
 
-from spm_mm.layers import conv_on_map
 from spm_mm.literal.base import literal_form
-from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation
-
-
-@literal_form(MultiScaleAggregation)
-def aggregate(module: MultiScaleAggregation, x: Tensor) -> Tensor:
-    groups = x.chunk(len(module.convs), dim=-1)
-    scales = [conv_on_map(conv, group) for conv, group in zip(module.convs, groups, strict=True)]
-    x = torch.stack(scales, dim=-1).flatten(3)
-    return conv_on_map(lambda t: module.proj(module.act(module.norm(module.fuse(t)))), x)
+from spm_mm.merging import GuidedLocalEnhancement
 
 
 @literal_form(GuidedLocalEnhancement, 'attend')

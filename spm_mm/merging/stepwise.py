@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
-from spm_mm.layers import conv_on_map, init_convs
+from spm_mm.layers import PointwiseConv, conv_on_map, init_convs
 from spm_mm.merging.base import Merging
 from spm_mm.ops import guided_attention, window_attention
 from spm_mm.registry import MODELS, suggest
@@ -63,15 +63,14 @@ class MultiScaleAggregation(nn.Module):
         )
         self.fuse = nn.Conv2d(in_channels, hidden, 1, groups=group, bias=bias)
         self.norm = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
-        self.act = nn.GELU() if norm_cfg else nn.Identity()
-        self.proj = nn.Conv2d(hidden, out_channels, 1, bias=bias)
+        self.proj = PointwiseConv(hidden, out_channels, bias, after_gelu=bool(norm_cfg))
         init_convs(self.convs, self.fuse, self.proj)
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.chunk(len(self.convs), dim=-1)
         scales = [conv_on_map(conv, group) for conv, group in zip(self.convs, groups, strict=True)]
         x = torch.stack(scales, dim=-1).flatten(3)  # channel c of all groups side by side
-        return conv_on_map(lambda t: self.proj(self.act(self.norm(self.fuse(t)))), x)
+        return self.proj(conv_on_map(lambda t: self.norm(self.fuse(t)), x))
 
 
 class GuidedLocalEnhancement(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spm_mm.layers import Linear
 from spm_mm.merging.base import Merging
 from spm_mm.registry import MODELS
 
@@ -32,7 +33,7 @@ class SwinMerging(Merging):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
         self.norm = nn.LayerNorm(4 * in_channels)
-        self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
+        self.reduction = Linear(4 * in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = (1 if side % 2 else 0 for side in x.shape[1:3])

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError
+from spm_mm.ops.linear import linear, runs_eagerly
 
+EXACT = (torch.float32, torch.float64)
 COMPILED = ('torchvision', 'mmcv')
 BACKENDS = ('torch', *COMPILED)
 
@@ -55,7 +57,10 @@ def deform_conv(
             f'backend {backend!r} of deform_conv cannot run here: allowed are {allowed}'
         )
     if backend == 'torch':
-        return deform_conv_reference(x, offset, weight, bias)
+        if not (runs_eagerly(x) and x.device.type == 'cpu' and x.dtype in EXACT):
+            return deform_conv_reference(x, offset, weight, bias)
+        points = _sample_at_once(x, sampling_positions(offset, weight.shape[-1]))
+        return linear(points.flatten(3), weight.permute(0, 2, 3, 1).flatten(1), bias)
     # The compiled operators want plain (B, C, H, W) memory.
     x, offset = (t.permute(0, 3, 1, 2).contiguous() for t in (x, offset.to(x.dtype)))
     weight, stride = weight.contiguous().to(x.dtype), weight.shape[-1]
@@ -122,6 +127,30 @@ def sample(x: Tensor, positions: Tensor) -> Tensor:
         part = F.embedding(index, pixels) * share
         out = part if out is None else out + part
     return out
+
+
+def _sample_at_once(x: Tensor, positions: Tensor) -> Tensor:
+    """:func:`sample` in one pass: a point is one weighted sum of four pixels, and no more is kept."""
+    b, h, w, c = x.shape
+    low = positions.floor()
+    high_share = positions - low
+    shares = torch.stack(
+        (1 - high_share, high_share), dim=-1
+    )  # (B, ..., 2, 2): y and x, low and high
+    cells = low[..., None] + torch.arange(2, device=x.device)
+    inside = (cells >= 0) & (cells < torch.tensor([[h], [w]], device=x.device))
+    shares = shares * inside
+    rows, columns = torch.where(inside, cells, 0).long().unbind(-2)
+    first = h * w * torch.arange(b, device=x.device).view(b, *[1] * positions.ndim)
+    index = first + rows[..., None] * w + columns[..., None, :]
+    share = shares[..., 0, :, None] * shares[..., 1, None, :]
+    points = F.embedding_bag(
+        index.view(-1, 4),
+        x.reshape(b * h * w, c),
+        mode='sum',
+        per_sample_weights=share.view(-1, 4).to(x.dtype),
+    )
+    return points.view(*positions.shape[:-1], c)
 
 
 def choose_backend(x: Tensor) -> str:

@@ -63,7 +63,7 @@ def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
     """The rows of ``x``, all at once, or in parts where that is faster.
 
     On the CPU a hidden layer of much more than :data:`PART` numbers is faster made and used part by
-    part.
+    part. With less than 32 bits all rows stay together, since gradients are summed over the parts.
 
     Args:
         x: (..., C).
@@ -73,7 +73,8 @@ def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
         Maps (N_i, C) that together have all rows, in order.
     """
     rows = x.flatten(0, -2)
-    if not runs_eagerly(x) or x.device.type != 'cpu' or len(rows) * width <= 4 * PART:
+    large = len(rows) * width > 4 * PART and x.dtype.itemsize >= 4
+    if not runs_eagerly(x) or x.device.type != 'cpu' or not large:
         return [rows]
     return rows.split(max(1, PART // width))
 
@@ -111,18 +112,20 @@ class _GELULinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
-        parts = in_parts(x, x.shape[-1])
         transposed = weight.T.contiguous()
-        grad_x, grad_weight = [], None
-        for part, grads in zip(parts, rows.split(len(parts[0])), strict=True):
-            if wanted[1]:
-                product = grads.T @ F.gelu(part)
-                grad_weight = product if grad_weight is None else grad_weight + product
+        grad_x = x.new_empty(len(rows), x.shape[-1]) if wanted[0] else None
+        grad_weight = torch.zeros_like(weight) if wanted[1] else None
+        start = 0
+        for part in in_parts(x, x.shape[-1]):
+            place = slice(start, start + len(part))
+            start = place.stop
             if wanted[0]:
-                back = _product(grads, transposed, None)
-                grad_x.append(torch.ops.aten.gelu_backward(back, part))
+                back = _product(rows[place], transposed, None)
+                grad_x[place] = torch.ops.aten.gelu_backward(back, part)
+            if wanted[1]:
+                grad_weight = grad_weight + rows[place].T @ F.gelu(part)
         return (
-            _joined(grad_x, x.shape) if wanted[0] else None,
+            grad_x.view(x.shape) if wanted[0] else None,
             grad_weight,
             rows.sum(dim=0) if wanted[2] else None,
         )
@@ -130,11 +133,8 @@ class _GELULinear(torch.autograd.Function):
 
 def _gelu_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     outs = [_product(F.gelu(part), weight, bias) for part in in_parts(x, x.shape[-1])]
-    return _joined(outs, (*x.shape[:-1], len(weight)))
-
-
-def _joined(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    return (parts[0] if len(parts) == 1 else torch.cat(list(parts))).view(*shape)
+    out = outs[0] if len(outs) == 1 else torch.cat(outs)
+    return out.view(*x.shape[:-1], len(weight))
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spm_mm.ops.linear import runs_eagerly
+
 QUERIES_AT_A_TIME = 4096
 
 
@@ -32,7 +34,8 @@ def attend_and_receive(
     Returns:
         (N, G, T, D), and (N, S) as of :func:`received_attention`.
     """
-    if torch.is_grad_enabled() or q.shape[2] > QUERIES_AT_A_TIME:
+    many = q.shape[2] > QUERIES_AT_A_TIME
+    if not runs_eagerly(q) or torch.is_grad_enabled() or many:
         mask = None if key_mask is None else key_mask[:, None, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out, received_attention(q, k, key_mask, query_mask)

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from spm_mm.ops import deform_conv, deform_conv_reference, sampling_positions
-from spm_mm.ops.deform import COMPILED, can_run
+from spm_mm.ops.deform import BACKENDS, can_run
 
 SHAPES = [(2, 8, 6), (3, 7, 5), (2, 2, 3), (1, 9, 2)]
 
@@ -24,7 +24,7 @@ def results(function, case: list[torch.Tensor]) -> list[torch.Tensor]:
     return [out, *torch.autograd.grad((out * weights).sum(), case)]
 
 
-@pytest.mark.parametrize('backend', COMPILED)
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 @pytest.mark.parametrize('spread', [0.0, 0.4, 5.0])
 def test_backends_agree_with_the_reference(backend: str, shape: tuple, spread: float) -> None:

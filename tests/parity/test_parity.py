@@ -117,15 +117,15 @@ def test_parity(path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_literal_macs(path: Path) -> None:
     """No literal form costs more or less than the official model: within 1 % of its count."""
     fixture = read_fixture(path)
-    shape = fixture.get('macs', {}).get('input')
+    macs = fixture.get('macs', {})
+    shape = macs.get('input')
     if shape is None or not isinstance(shape[0], int):
-        return  # a part of a model, or a head
+        pytest.skip('a part of a model, or its cost was counted in another way')
+    official_macs = next(macs[key] for key in macs if key.startswith('torch.utils.flop_counter'))
     converter = find_converter(fixture, path.stem)
     with torch.device('meta'):
-        official = {
-            name: torch.empty(size) for name, size, *_, fixed in fixture['state'] if not fixed
-        }
+        official = {name: torch.empty(size) for name, size, *_ in fixture['state']}
         model = converter.model_for(official)
         model = model if isinstance(model, Classifier) else model.get_submodule('backbone')
         ours = count_macs(make_literal(model.eval()), torch.empty(shape))
-    assert ours == pytest.approx(fixture['macs']['torch.utils.flop_counter (flops//2)'], rel=0.01)
+    assert ours == pytest.approx(official_macs, rel=0.01)

@@ -22,12 +22,11 @@ def run(tool, tmp_path: Path, *options: str) -> dict:
 
 def test_merging_beside_another(tool, tmp_path: Path, capsys) -> None:
     found = run(
-        tool, tmp_path, CONFIG, f'{CONFIG}:ConvMerging', '--sizes', '64', '96x64', '--repeat', '1',
-        '--batch', '2', '--variants', 'float32', 'bfloat16', '--plot', str(tmp_path / 'out.png'),
-        '--kernels', '2',
+        tool, tmp_path, CONFIG, f'{CONFIG}:ConvMerging', '--sizes', '32', '64x32', '--repeat', '1',
+        '--batch', '2', '--plot', str(tmp_path / 'out.png'), '--kernels', '2',
     )  # fmt: skip
     rows = found['rows']
-    assert len(rows) == 2 * 2 * 2 * 2  # subjects, sizes, modes, variants
+    assert len(rows) == 2 * 2 * 2  # subjects, sizes, modes
     own, conv = (row for row in rows[:2])
     assert [own['subject'], conv['subject']] == [
         'fpn_pvt_tiny_dtm_camvid',
@@ -41,18 +40,34 @@ def test_merging_beside_another(tool, tmp_path: Path, capsys) -> None:
     assert 'fpn_pvt_tiny_dtm_camvid:ConvMerging' in capsys.readouterr().out
 
 
-def test_against_the_host(tool, tmp_path: Path) -> None:
-    found = run(tool, tmp_path, 'PVT/tiny', '--against', 'host', '--sizes', '64', '--repeat', '1')
-    assert found['distances']['PVT/tiny, MMDetection'] < 1e-5
-    ours, theirs = found['rows'][:2]
-    assert ours['macs'] == theirs['macs']
+def test_against_the_hosts(tool, tmp_path: Path) -> None:
+    found = run(
+        tool, tmp_path, 'PVT/tiny', 'PVTv2/b1', 'SwinTransformer', '--against', 'host', '--sizes', '64',
+        '--repeat', '1', '--modes', 'inference',
+    )  # fmt: skip
+    names = ['PVT/tiny, MMDetection', 'PVTv2/b1, MMDetection', 'SwinTransformer, MMPretrain']
+    assert list(found['distances']) == names
+    assert all(distance < 1e-5 for distance in found['distances'].values())
+    for ours, theirs in zip(found['rows'][::2], found['rows'][1::2], strict=True):
+        assert ours['macs'] == theirs['macs']
 
 
 def test_gle_beside_its_literal_form(tool, tmp_path: Path) -> None:
-    found = run(tool, tmp_path, '--gle', '--sizes', '32', '--repeat', '1')
+    options = ['--variants', 'float32', 'bfloat16']
+    found = run(tool, tmp_path, '--gle', '--sizes', '32', '--repeat', '1', *options)
+    assert len(found['rows']) == 3 * 2 * 2 * 2  # widths, forms, modes, variants
     assert all(distance < 1e-5 for distance in found['distances'].values())
     for ours, literal in zip(found['rows'][::2], found['rows'][1::2], strict=True):
         assert ours['macs'] < literal['macs']
+
+
+def test_recomputed_blocks_take_less_memory(tool, tmp_path: Path) -> None:
+    found = run(
+        tool, tmp_path, 'PVT/small', '--against', 'with_cp', '--sizes', '96', '--repeat', '1',
+        '--modes', 'training', '--batch', '4',
+    )  # fmt: skip
+    assert found['distances'] == {'PVT/small, with_cp': 0.0}
+    assert found['rows'][1]['memory_ratio'] < 1
 
 
 def test_cost_alone(tool, tmp_path: Path) -> None:
@@ -81,7 +96,7 @@ def test_bad_input(tool) -> None:
         ((), 'nothing to measure'),
         ((CONFIG, CONFIG), 'is there twice'),
         (('PaCaViT', '--against', 'host'), 'no host has PaCaViT'),
-        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging alone'),
+        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging and attention alone'),
         ((CONFIG, '--plot', 'a.pdf'), 'must end in .png'),
     ):
         with pytest.raises(UserError, match=message):

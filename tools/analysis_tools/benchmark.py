@@ -1,11 +1,11 @@
 """Time, memory and MACs of backbones, one beside the other in one process.
 
 SUBJECT is CONFIG[:MERGING], the backbone of a config, or BACKBONE[/ARCH][:MERGING], such as PVT/tiny or
-PVT/tiny:StepwiseMerging; MERGING takes the place of its own. All subjects run in turns, so that
-drift of the machine meets all alike; 'time to base' compares within each turn with the first
-subject, or with ours for what --against sets beside it. Inference is a pass without gradients,
-training forward and backward, without an optimizer. spm_mm/benchmark/measure.py says how memory is
-measured.
+PVT/tiny:StepwiseMerging; MERGING, or three with commas between, takes the place of its own. All
+subjects run in turns, so that drift of the machine meets all alike; 'time to base' compares within
+each turn with the first subject, or with ours for what --against sets beside it. Inference is a
+pass without gradients, training forward and backward, without an optimizer.
+spm_mm/benchmark/measure.py says how memory is measured.
 
 Weights and images are random. --against checks before it measures that both put out the same.
 """
@@ -66,7 +66,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--against',
         choices=AGAINST,
-        help="host: the host's own class; literal: the paper's equations as they read",
+        help="host: the host's own class; literal: the paper's equations as they read; with_cp: blocks"
+        ' that are recomputed in the backward pass',
     )
     parser.add_argument(
         '--sizes', nargs='+', type=size, metavar='S|HxW', help='default 224 512 800x1333'

@@ -2,9 +2,10 @@
 
 Takes training steps on random images with random ground truth and measures their peak: weights,
 gradients, AdamW's two moments, activations and the operators' own buffers. What is allocated outside of
-PyTorch (CUDA's context, about half a GiB; libraries) comes on top: leave it room. The peak grows
-linearly with the batch, so two batches tell the line, and the largest one is read off it. --confirm
-then runs that batch and one image more, where this machine has the memory.
+PyTorch (CUDA's context, about half a GiB; libraries) comes on top: leave it room. The peak of
+large batches grows linearly, so two batches tell the line, and the largest one is read off it.
+--confirm then runs that batch and one image more, where this machine has the memory, and goes on
+from there until the limit is between.
 
     python tools/analysis_tools/largest_batch.py \\
         configs/mmdet/mask-rcnn_pvt_tiny_spm_1x_coco.py --memory 24 --size 800 1333
@@ -12,7 +13,8 @@ then runs that batch and one image more, where this machine has the memory.
 
 import argparse
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def measured(batch: int) -> float:
         peak = peak_of_a_step(model, cfg, batch, size) / 2**30
-        print(f'batch {batch}: {peak:.2f} GiB', flush=True)
+        print(f'batch {batch}: {peak:.4g} GiB', flush=True)
         return peak
 
     small, large = measured(low), measured(high)
@@ -132,11 +134,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if largest < 1:
         print(f'not one image fits {args.memory:g} GiB')
         return
-    print(f'largest batch in {args.memory:g} GiB: {largest}')
+    print(f'largest batch in {args.memory:g} GiB, read off: {largest}')
     if args.confirm:
-        fits, over = measured(largest), measured(largest + 1)
-        state = 'confirmed' if fits <= args.memory < over else 'NOT confirmed'
-        print(f'{state}: {largest} images take {fits:.2f} GiB, one more {over:.2f} GiB')
+        confirm(measured, largest, args.memory)
+
+
+def confirm(measured: Callable[[int], float], batch: int, memory: float) -> None:
+    """Go on from ``batch`` by the line through it and one image more, until the limit is between."""
+    for _ in range(10):
+        fits, over = measured(batch), measured(batch + 1)
+        if fits <= memory < over:
+            print(f'confirmed: {batch} images fit, {batch + 1} do not')
+            return
+        steps = math.floor((memory - fits) / (over - fits)) if over > fits else 1
+        batch = max(1, batch + steps)
+    print(f'not confirmed: the last batch was {batch}')
 
 
 if __name__ == '__main__':
