@@ -13,7 +13,14 @@ from spm_mm.benchmark.measure import (
 )
 from spm_mm.benchmark.presets import PRESETS, Preset
 from spm_mm.benchmark.report import draw, slope, slopes, tabulate
-from spm_mm.benchmark.subjects import AGAINST, Subject, gle_subjects, rivals_of, subject_of
+from spm_mm.benchmark.subjects import (
+    AGAINST,
+    Subject,
+    clustering_subject,
+    gle_subjects,
+    rivals_of,
+    subject_of,
+)
 
 __all__ = [
     'AGAINST',
@@ -27,6 +34,7 @@ __all__ = [
     'Subject',
     'agree',
     'build_all',
+    'clustering_subject',
     'draw',
     'gle_subjects',
     'machine_rates',

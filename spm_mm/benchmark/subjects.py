@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from spm_mm.benchmark.hosts import HOST_FORMS, host_twin
 from spm_mm.errors import UserError
 from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
+from spm_mm.ops import dpc_knn
 from spm_mm.registry import MODELS, SCOPE, registered, suggest
 
 AGAINST = ('host', 'literal', 'with_cp')
@@ -155,3 +157,19 @@ def gle_subjects() -> list[Subject]:
         ours = Subject(f'GLE {channels}', make, draw, f'GLE {channels}', part=True)
         subjects += [ours, _twin(ours, 'literal', make_literal)]
     return subjects
+
+
+class Clustering(nn.Module):
+    """The clustering of HAFA's SIA alone: tokens (B, N, C) to a quarter as many clusters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dpc_knn(x, math.ceil(x.shape[1] / 4))
+
+
+def clustering_subject() -> Subject:
+    """HAFA's clustering alone, of the tokens that an image of the size given has after stage 3."""
+
+    def draw(batch: int, size: tuple[int, int]) -> Tensor:
+        return torch.randn(batch, math.prod(side // 16 for side in size), 512)
+
+    return Subject('DPC-kNN', Clustering, draw, part=True)

@@ -61,6 +61,16 @@ def test_gle_beside_its_literal_form(tool, tmp_path: Path) -> None:
         assert ours['macs'] < literal['macs']
 
 
+def test_clustering_alone(tool, tmp_path: Path) -> None:
+    options = ['--modes', 'inference', '--sizes', '128', '256', '--repeat', '1']
+    rows = run(tool, tmp_path, '--clustering', *options)['rows']
+    # Float32 distances, twice for a moment, and booleans: 9 bytes for each pair of 64 and 256 tokens.
+    for row, tokens in zip(rows, (64, 256), strict=True):
+        assert row['peak_bytes'] >= 9 * tokens**2
+    with pytest.raises(UserError, match='--modes must be inference'):
+        tool.main(['--clustering'])
+
+
 def test_recomputed_blocks_take_less_memory(tool, tmp_path: Path) -> None:
     found = run(
         tool, tmp_path, 'PVT/small', '--against', 'with_cp', '--sizes', '96', '--repeat', '1',

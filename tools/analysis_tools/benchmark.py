@@ -29,6 +29,7 @@ from spm_mm.benchmark import (
     Subject,
     agree,
     build_all,
+    clustering_subject,
     draw,
     gle_subjects,
     machine_rates,
@@ -62,6 +63,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--gle', action='store_true', help="SPM's GLE alone beside its literal form"
+    )
+    parser.add_argument(
+        '--clustering',
+        action='store_true',
+        help="HAFA's clustering alone, of the tokens after stage 3; has inference alone",
     )
     parser.add_argument(
         '--against',
@@ -129,8 +135,14 @@ def gather(args: argparse.Namespace) -> list[Subject]:
         subjects = [one for s in subjects for one in rivals_of(s, args.against)]
     if args.gle:
         subjects += gle_subjects()
+    if args.clustering:
+        if args.modes != ['inference']:
+            raise UserError('--clustering has no gradient: --modes must be inference')
+        subjects.append(clustering_subject())
     if not subjects:
-        raise UserError('nothing to measure: name a config or a backbone, --preset or --gle')
+        raise UserError(
+            'nothing to measure: name a config or a backbone, --preset, --gle or --clustering'
+        )
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         raise UserError(f'a subject is there twice: {names}')
