@@ -31,7 +31,7 @@ def slopes(rows: Sequence[Measurement]) -> Table:
             continue
         columns = ([getattr(row, name) for row in series] for name in COLUMNS)
         sizes = [row.size for row in series]
-        fitted = ('-' if None in c else f'{slope(sizes, c):.2f}' for c in columns)
+        fitted = (f'{slope(sizes, c):.2f}' if all(c) else '-' for c in columns)
         table.add_row(key[0], str(key[1]), *key[2:], *fitted)
     return table
 
