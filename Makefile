@@ -20,9 +20,12 @@ setup:
 demo: setup
 	@$(PYTHON) tools/demo.py
 
-# One thread a process: the tests' models are too small for more.
+# One thread a process: the tests' models are too small for more. On the forks, what touches the hosts.
+HOST_TESTS := $(wildcard tests/test_*.py) tests/engine tests/heads $(patsubst %,tests/tools/test_%.py,train doctor safe_loader)
+PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(HOST_TESTS))
+
 test: setup
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 lint: setup
 	@$(PYTHON) -m ruff check .

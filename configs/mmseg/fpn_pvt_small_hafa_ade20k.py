@@ -1,12 +1,4 @@
 # PVT-Small (HAFA), Semantic FPN on ADE20K: HAFA, Table 2; SPM, Table 3.
 # 16 images a step and lr 1e-4 are HAFA's own (section 4.2); its official config has 2e-4 and PVT-Tiny.
-_base_ = 'fpn_pvt_small_ade20k.py'
-laa = dict(type='spm_mm.DeformableMerging')
-sia = dict(type='spm_mm.ClusterMerging')
-model = dict(
-    backbone=dict(merging=[laa, laa, sia], out_type='tokens'),
-    neck=dict(type='spm_mm.MTA'),
-)
-train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
-auto_scale_lr = dict(base_batch_size=16)
+_base_ = 'fpn_pvt_tiny_hafa_ade20k.py'
+model = dict(backbone=dict(arch='small'))

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spm_mm.compat import check_state_dict, load_weights
 from spm_mm.errors import UserError
+from spm_mm.layers import PointwiseConv
 from spm_mm.merging import Merging
 from spm_mm.ops import TokenMap, as_map
 from spm_mm.registry import build, suggest
@@ -187,7 +188,7 @@ class HierarchicalBackbone(BaseModule):
         """Initialise, choose the weights' memory layout, freeze. The last line of a constructor."""
         self.apply(self._init_module)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not isinstance(module, PointwiseConv):
                 # As the maps: otherwise DDP warns that gradients are laid out in another way.
                 module.to(memory_format=torch.channels_last)
         self._freeze()

@@ -1,5 +1,6 @@
 import abc
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -8,6 +9,17 @@ from torch import Tensor, nn
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
+
+Rules = Sequence[tuple[str, Callable[[re.Match], str]]]
+"""Patterns of whole keys, each with the name that its match gives."""
+
+
+def rename_by(rules: Rules, key: str) -> str | None:
+    """The name that the first fitting rule gives to a key; None if none fits."""
+    for pattern, name in rules:
+        if match := re.fullmatch(pattern, key):
+            return name(match)
+    return None
 
 
 @dataclass(frozen=True)

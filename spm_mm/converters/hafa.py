@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.backbones import PVT, HierarchicalBackbone, PVTv2
 from spm_mm.backbones.pvt import PVTStage, TokenBlock
-from spm_mm.converters.base import Classifier, Twin
+from spm_mm.converters.base import Classifier, Twin, rename_by
 from spm_mm.converters.lit import LITConverter
 from spm_mm.converters.pvt_v2 import PVTv2Converter
 from spm_mm.errors import UserError
@@ -84,10 +84,7 @@ class HAFAConverter(LITConverter):
     )
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
-        return super().rename(key)
+        return rename_by(RULES, key) or super().rename(key)
 
     def dropped(self, key: str) -> str | None:
         if key == 'cls_token' or re.search(r'(^|\.)proj_q\.', key) or key.startswith('norm4.'):
@@ -144,10 +141,7 @@ class HAFAv2Converter(PVTv2Converter):
     fixtures = ('hafa_pvt_v2_b1', 'hafa_pvt_v2_b2')
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in V2_RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
-        return super().rename(key)
+        return rename_by(V2_RULES, key) or super().rename(key)
 
     def dropped(self, key: str) -> str | None:
         return UNUSED if key.startswith('ctm3.proj_q.') else super().dropped(key)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import LIT
-from spm_mm.converters.base import Classifier, Twin, run_classifier
+from spm_mm.converters.base import Classifier, Twin, rename_by, run_classifier
 from spm_mm.converters.pvt import PVTConverter
 from spm_mm.errors import UserError
 from spm_mm.layers import conv_on_map
@@ -55,10 +55,7 @@ class LITConverter(PVTConverter):
     )
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
-        return super().rename(key)
+        return rename_by(RULES, key) or super().rename(key)
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if '.attn.qkv.' in name:

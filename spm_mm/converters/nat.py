@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import NAT
-from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
 from spm_mm.errors import UserError
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
@@ -45,11 +45,7 @@ class NATConverter(Converter):
     fixtures = ('nat_mini', 'nat_tiny')
 
     def rename(self, key: str) -> str | None:
-        key = key.removeprefix('backbone.')
-        for pattern, name in RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
-        return None
+        return rename_by(RULES, key.removeprefix('backbone.'))
 
     def dropped(self, key: str) -> str | None:
         if re.match(r'(neck|\w+_head)\.', key):

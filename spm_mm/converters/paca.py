@@ -224,6 +224,7 @@ def _head(state_dict: Mapping[str, Tensor], prefix: str = '', **options: Any) ->
     return MODELS.build(
         dict(
             type='spm_mm.PaCaHead',
+            _scope_='mmseg',  # whose losses it takes
             in_channels=[
                 state_dict[f'{prefix}convs.{i}.conv.weight'].shape[1] for i in range(levels)
             ],

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
-from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
 from spm_mm.errors import UserError
 from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
 
@@ -60,9 +60,8 @@ class PVTConverter(Converter):
     )
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in STAGE_RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
+        if name := rename_by(STAGE_RULES, key):
+            return name
         part = _spm(key)
         return part if part != key else None
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVTv2
-from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
 from spm_mm.errors import UserError
 
 # Tried in order on the whole key; the first that matches is taken.
@@ -60,10 +60,8 @@ class PVTv2Converter(Converter):
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(\w+)', key):
             return f'head.fc.{match[1]}'
-        for pattern, name in RULES:
-            if match := re.fullmatch(pattern, key):
-                return f'backbone.{name(match)}'
-        return None
+        name = rename_by(RULES, key)
+        return name and f'backbone.{name}'
 
     def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
         """Name of the architecture that a checkpoint belongs to."""
@@ -99,11 +97,8 @@ class MMDetPVTv2Converter(Converter):
     fixtures = ()
 
     def rename(self, key: str) -> str | None:
-        key = key.removeprefix('backbone.')
-        for pattern, name in MMDET_RULES:
-            if match := re.fullmatch(pattern, key):
-                return f'backbone.{name(match)}'
-        return None
+        name = rename_by(MMDET_RULES, key.removeprefix('backbone.'))
+        return name and f'backbone.{name}'
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if '.attn.qkv.' in name:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spm_mm.attention import HybridScaleAttention, LocallyEnhancedAttention, SelfGuidedAttention
 from spm_mm.backbones import SGFormer
 from spm_mm.backbones.sg_former import REGIONS
-from spm_mm.converters.base import Classifier, Conversion, Converter, Twin
+from spm_mm.converters.base import Classifier, Conversion, Converter, Twin, rename_by
 from spm_mm.errors import UserError
 
 NORM = {'c': 'conv', 'bn': 'gn'}  # the official `bn` is a group norm
@@ -74,9 +74,8 @@ class SGFormerConverter(Converter):
     )
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in STAGE_RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
+        if name := rename_by(STAGE_RULES, key):
+            return name
         return f'attn.{_attention(key[5:])}' if key.startswith('attn.') else None
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:

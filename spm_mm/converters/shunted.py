@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spm_mm.backbones import ShuntedTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin, run_classifier
+from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
 from spm_mm.errors import UserError
 
 PARTS = {'proj': 'conv', 'norm': 'norm'}
@@ -43,10 +43,7 @@ class ShuntedConverter(Converter):
     fixtures = ('shunted_t', 'shunted_s')
 
     def rename(self, key: str) -> str | None:
-        for pattern, name in RULES:
-            if match := re.fullmatch(pattern, key):
-                return name(match)
-        return None
+        return rename_by(RULES, key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
         depths = tuple(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import SwinTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin
+from spm_mm.converters.base import Classifier, Converter, Twin, rename_by
 from spm_mm.errors import UserError
 
 TABLE = 'relative_position_bias_table'
@@ -55,11 +55,8 @@ class SwinConverter(Converter):
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(self.head, key):
             return f'head.fc.{match[1]}'
-        key = key.removeprefix('backbone.')
-        for pattern, name in self.rules:
-            if match := re.fullmatch(pattern, key):
-                return f'backbone.{name(match)}'
-        return None
+        name = rename_by(self.rules, key.removeprefix('backbone.'))
+        return name and f'backbone.{name}'
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name.endswith(f'{TABLE}.table'):

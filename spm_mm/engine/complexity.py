@@ -132,6 +132,9 @@ def measure(
         **_custom_formulas(),
         torch.ops.aten.upsample_bilinear2d: partial(interpolation, 'bilinear'),
         torch.ops.aten.upsample_nearest2d: partial(interpolation, 'nearest'),
+        # By its overload, too, or the counter takes it apart.
+        torch.ops.aten.upsample_nearest2d.vec: partial(interpolation, 'nearest'),
+        torch.ops.aten.upsample_nearest2d.default: partial(interpolation, 'nearest'),
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     started: dict[nn.Module, int] = {}

@@ -49,15 +49,15 @@ def make_inputs(spec: Mapping[str, Any]) -> list[Any]:
     the channels-last layout and, where one is given, its significance. For HAFA's parts a map on the
     ``grid`` that is given, or what :func:`_draw_tokens` draws."""
     rng = np.random.RandomState(spec['seed'])
+    if 'shapes' in spec:
+        return [
+            [torch.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in spec['shapes']]
+        ]
     if 'draw' in spec:
         return _draw_tokens(rng, spec)
     if 'grid' in spec:
         b, _, c = spec['shape']
         return [_normal(rng, (b, *spec['grid'], c))]
-    if 'shapes' in spec:
-        return [
-            [torch.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in spec['shapes']]
-        ]
     inputs = [rng.standard_normal(spec.get('shape') or spec['x'])]
     if 'x' in spec:
         b, _, c = spec['x']
