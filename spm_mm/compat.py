@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from spm_mm.errors import UserError
 
-__all__ = ['allow_training_checkpoints', 'check_state_dict', 'load_checkpoint', 'load_weights']
+__all__ = [
+    'allow_training_checkpoints',
+    'check_state_dict',
+    'load_checkpoint',
+    'load_weights',
+    'reason',
+]
 
 
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -73,7 +79,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         raise UserError(
-            f'checkpoint {path} cannot be read by the safe loader: {_reason(error)}'
+            f'checkpoint {path} cannot be read by the safe loader: {reason(error)}'
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dict')
@@ -84,11 +90,11 @@ def _download(url: str) -> dict[str, Any]:
     try:
         return torch.hub.load_state_dict_from_url(url, map_location='cpu', weights_only=True)
     except Exception as error:
-        raise UserError(f'checkpoint {url} cannot be loaded: {_reason(error)}') from error
+        raise UserError(f'checkpoint {url} cannot be loaded: {reason(error)}') from error
 
 
-def _reason(error: Exception) -> str:
-    """One line of what torch says, the forbidden name if there is one."""
+def reason(error: Exception) -> str:
+    """One line of what torch says of a file that it refuses, the forbidden name if there is one."""
     text = str(error)
     if found := re.search(r'Unsupported (?:global|operand|class).*|.* is not allowed', text):
         return found[0].split(' was not an allowed')[0].strip()

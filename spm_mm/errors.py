@@ -3,3 +3,28 @@ class UserError(ValueError):
 
     The tools show its message without a traceback.
     """
+
+
+def check_count(name: str, value: object, minimum: int = 1, odd: bool = False) -> None:
+    """Refuse what is not a whole number of ``minimum`` or more, odd if ``odd``.
+
+    Raises:
+        UserError: With the name, the value and what is allowed.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < minimum or (odd and value % 2 == 0):
+        wanted = f'odd and {minimum} or more' if odd else f'a whole number of {minimum} or more'
+        raise UserError(f'{name} must be {wanted}, got {value!r}')
+
+
+def check_heads(channels: int, num_heads: int) -> None:
+    """Refuse a number of attention heads that does not divide the channels.
+
+    Raises:
+        UserError: With both numbers.
+    """
+    check_count('num_heads', num_heads)
+    if channels % num_heads:
+        raise UserError(
+            f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
+        )

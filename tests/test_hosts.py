@@ -290,7 +290,8 @@ def test_grid(backbone: str, merging: str, host: str) -> None:
     result = train_and_predict(model, batch())[0]
     assert {type(part).__name__ for part in model.backbone.mergings} == {merging}
     if host == 'mmdet':
-        assert result.pred_instances.bboxes.shape[1] == 4
+        assert len(result.pred_instances.bboxes)
+        assert result.pred_instances.bboxes.isfinite().all()
     elif host == 'mmseg':
         assert result.seg_logits.data.shape == (5, *SMALL)
         assert result.seg_logits.data.isfinite().all()

@@ -27,6 +27,7 @@ FORKS = {
     'mmpretrain': 'onedl-mmpretrain',
 }
 SETUP = 'run `make setup`, which makes an environment that fits'
+FORK_SETUP = SETUP.replace('`make setup`', '`STACK=onedl make setup`')
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Finding:
 
 def versions() -> dict[str, str]:
     """Version of every installed distribution."""
-    return {d.metadata['Name'].lower(): d.version for d in metadata.distributions()}
+    named = (d for d in metadata.distributions() if d.metadata and d.metadata['Name'])
+    return {d.metadata['Name'].lower(): d.version for d in named}
 
 
 def import_error(module: str) -> str | None:
@@ -148,15 +150,19 @@ def check_distributions(found: dict[str, str]) -> Iterator[Finding]:
 
 
 def check_hosts(found: dict[str, str]) -> Iterator[Finding]:
+    forks = not found.keys().isdisjoint(FORKS.values())
+    names, setup = (FORKS, FORK_SETUP) if forks else (ORIGINALS, SETUP)
     for module in ORIGINALS:
         name = next((n for n in (ORIGINALS[module], FORKS[module]) if n in found), None)
         if name is None:
             needed = module in ('mmengine', 'mmcv')
-            remedy = f'pip install {ORIGINALS[module]}, or {SETUP}' if needed else None
+            remedy = f'pip install {names[module]}, or {setup}' if needed else None
             text = 'is not installed' + ('' if needed else ', its configs cannot be used')
             yield Finding(module, text, remedy)
         elif error := import_error(module):
             yield from explain(module, name, error, found)
+        elif name == 'mmsegmentation' and (absent := undeclared(found)):
+            yield absent
         else:
             yield Finding(module, f'{found[name]} ({name})')
     if found.keys() & {'mmcv', 'onedl-mmcv'} and (error := import_error('mmcv._ext')):
@@ -164,28 +170,35 @@ def check_hosts(found: dict[str, str]) -> Iterator[Finding]:
             'mmcv',
             f'has no compiled operators ({error}), which MMDetection needs',
             'build it beside this torch: MMCV_WITH_OPS=1 pip install --no-build-isolation'
-            f' --no-binary mmcv --force-reinstall --no-deps mmcv, or {SETUP}',
+            f' --no-binary {names["mmcv"]} --force-reinstall --no-deps {names["mmcv"]}, or {setup}',
         )
 
 
 def explain(module: str, name: str, error: str, found: dict[str, str]) -> Iterator[Finding]:
     """Why a host cannot be imported, where that is a known case."""
     mmcv = found.get('mmcv', '')
-    absent = [n for n in ('ftfy', 'regex') if n not in found] if module == 'mmseg' else []
     if module in ('mmdet', 'mmseg') and name == ORIGINALS[module] and number(mmcv) >= (2, 2):
         yield Finding(
             module, f'{found[name]} refuses mmcv {mmcv}', 'pip install mmcv==2.1.0 (below 2.2.0)'
         )
-    elif absent:
-        yield Finding(
-            module,
-            f'{found[name]} needs {" and ".join(absent)}, which it does not declare',
-            f'pip install {" ".join(absent)}',
-        )
+    elif name == 'mmsegmentation' and (absent := undeclared(found)):
+        yield absent
     else:
         yield Finding(
             module, f'{found[name]} cannot be imported: {error}', f'mend that, or {SETUP}'
         )
+
+
+def undeclared(found: dict[str, str]) -> Finding | None:
+    """What MMSegmentation imports with its models, and says nowhere."""
+    absent = [name for name in ('ftfy', 'regex') if name not in found]
+    if not absent:
+        return None
+    return Finding(
+        'mmseg',
+        f'{found["mmsegmentation"]} needs {" and ".join(absent)}, which it does not declare',
+        f'pip install {" ".join(absent)}',
+    )
 
 
 def check_setuptools(found: dict[str, str]) -> Iterator[Finding]:
@@ -202,7 +215,7 @@ def check_setuptools(found: dict[str, str]) -> Iterator[Finding]:
 def check_checkpoint(path: str) -> Finding:
     try:
         from spm_mm.compat import allow_training_checkpoints, load_checkpoint, load_weights
-    except ImportError as error:
+    except Exception as error:
         return Finding(path, f'cannot be read here: {error}', 'mend the packages first')
     allow_training_checkpoints()
     try:

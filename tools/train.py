@@ -54,13 +54,14 @@ def merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
-    if cfg.get('load_from'):
+    checkpoint = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
+    if checkpoint == 'auto':
+        checkpoint = latest_checkpoint(cfg.work_dir)
+    cfg.resume = bool(checkpoint)
+    if checkpoint:
+        load_from(cfg, checkpoint)
+    elif cfg.get('load_from'):
         load_from(cfg, cfg.load_from, partial=True)
-    if args.resume is not None:
-        cfg.resume = True
-        checkpoint = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        if checkpoint is not None:
-            load_from(cfg, checkpoint)
     cfg.custom_hooks = [
         *cfg.get('custom_hooks', []),
         dict(type='spm_mm.IterationSeedHook'),

@@ -1,4 +1,4 @@
-# PVTv2-B1, Mask R-CNN 1x on COCO: PaCa, Table 2.
+# PVTv2-B1, Mask R-CNN 1x on COCO: PaCa, Table 2, which names no recipe: PVT's is assumed.
 _base_ = [
     '_base_/models/mask-rcnn_fpn.py',
     '_base_/datasets/coco_instance.py',

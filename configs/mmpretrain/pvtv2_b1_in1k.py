@@ -1,4 +1,5 @@
-# PVTv2-B1 on ImageNet-1K: HAFA, Table 6; PaCa, Table 1.
+# PVTv2-B1 on ImageNet-1K: HAFA, Table 6; PaCa, Table 1. Neither names a recipe: PVT's is assumed, with
+# the drop path rate of PVTv2's official code.
 _base_ = [
     '_base_/models/classifier.py',
     '_base_/datasets/imagenet_224_repeated.py',

@@ -2,7 +2,7 @@
 # the drop path rate of Shunted's official code.
 _base_ = [
     '_base_/models/classifier.py',
-    '_base_/datasets/imagenet_224.py',
+    '_base_/datasets/imagenet_224_repeated.py',
     '_base_/schedules/pvt_300e.py',
     '_base_/default_runtime.py',
 ]

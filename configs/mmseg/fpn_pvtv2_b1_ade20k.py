@@ -1,4 +1,4 @@
-# PVTv2-B1, Semantic FPN on ADE20K: PaCa, Table 3.
+# PVTv2-B1, Semantic FPN on ADE20K: PaCa, Table 3, which names no recipe: PVT's is assumed.
 _base_ = [
     '_base_/models/fpn_head.py',
     '_base_/datasets/ade20k.py',

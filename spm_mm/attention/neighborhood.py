@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import check_count, check_heads
 from spm_mm.layers import Linear
 from spm_mm.ops import neighborhood_attention
 
@@ -37,12 +37,8 @@ class NeighborhoodAttention(nn.Module):
         self, channels: int, num_heads: int, kernel_size: int = 7, qkv_bias: bool = True
     ) -> None:
         super().__init__()
-        if channels % num_heads:
-            raise UserError(
-                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
-            )
-        if kernel_size < 3 or kernel_size % 2 == 0:
-            raise UserError(f'kernel_size must be odd and 3 or more, got {kernel_size!r}')
+        check_heads(channels, num_heads)
+        check_count('kernel_size', kernel_size, 3, odd=True)
         self.num_heads = num_heads
         self.kernel_size = kernel_size
         self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2203.11987, sections 3.1 and 3.2.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_heads
 from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
 from spm_mm.registry import suggest
 
@@ -93,10 +93,7 @@ class PatchToClusterAttention(nn.Module):
         self, channels: int, num_heads: int, num_clusters: int, clustering: str | None = None
     ) -> None:
         super().__init__()
-        if channels % num_heads:
-            raise UserError(
-                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
-            )
+        check_heads(channels, num_heads)
         if num_clusters < 0:
             raise UserError(f'num_clusters must be 0 or more, got {num_clusters}')
         if clustering is not None and clustering not in CLUSTERINGS:

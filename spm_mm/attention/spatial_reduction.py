@@ -1,7 +1,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import Linear, conv_on_map
 
 
@@ -30,10 +30,8 @@ class SpatialReductionAttention(nn.Module):
         self, channels: int, num_heads: int, sr_ratio: int = 1, qkv_bias: bool = True
     ) -> None:
         super().__init__()
-        if channels % num_heads:
-            raise UserError(
-                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
-            )
+        check_heads(channels, num_heads)
+        check_count('sr_ratio', sr_ratio)
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
         self.q = Linear(channels, channels, bias=qkv_bias)

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import Linear, PositionEmbedding
 from spm_mm.ops import from_windows, pad_to_multiple, relative_bias, to_windows
 
@@ -40,14 +40,12 @@ class WindowAttention(nn.Module):
         shift_small_maps: bool = True,
     ) -> None:
         super().__init__()
-        if channels % num_heads:
+        check_heads(channels, num_heads)
+        check_count('window_size', window_size)
+        check_count('shift', shift, 0)
+        if shift >= window_size:
             raise UserError(
-                f'num_heads must divide the channels, got num_heads={num_heads}, channels={channels}'
-            )
-        if window_size < 1 or not 0 <= shift < window_size:
-            raise UserError(
-                'window_size must be at least 1 and shift from 0 to below it, got window_size='
-                f'{window_size}, shift={shift}'
+                f'shift must be below window_size, got shift={shift}, window_size={window_size}'
             )
         self.num_heads = num_heads
         self.window_size = window_size

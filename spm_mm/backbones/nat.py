@@ -32,7 +32,7 @@ class NATBlock(PVTBlock):
     ) -> None:
         super().__init__(channels, attention, mlp, drop_path, norm_eps=1e-5)
         self.scale1, self.scale2 = (
-            LayerScale(channels, scale=layer_scale) if layer_scale else nn.Identity()
+            nn.Identity() if layer_scale is None else LayerScale(channels, scale=layer_scale)
             for _ in range(2)
         )
 
@@ -50,11 +50,12 @@ class NAT(HierarchicalBackbone):
     classifier's last norm is not one of them. A classifier takes ``out_type='avg_featmap'``.
 
     No part depends on the size of the image: the tables of biases belong to shifts of up to 6 tokens
-    and are never resized. Maps with a side below 7, that is images below 193 pixels, are filled up
-    with zeros inside the attention, see :class:`~spm_mm.attention.NeighborhoodAttention`.
+    and are never resized. With its own merging, maps of images below 193 pixels have a side below 7;
+    they are filled up with zeros inside the attention, see
+    :class:`~spm_mm.attention.NeighborhoodAttention`.
 
     The neighborhood attention is plain PyTorch, on any device, without the ``natten`` package, which
-    has no biases any more.
+    has no biases any more; it has no second derivative.
 
     Args:
         arch: ``'mini'``, ``'tiny'``, ``'small'``, ``'base'`` or a dict with the keys of

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spm_mm.attention import LocalValueAttention, ShuntedAttention
 from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
 from spm_mm.backbones.pvt import PVTBlock
+from spm_mm.errors import check_count
 from spm_mm.layers import DepthwiseMLP, conv_on_map, init_convs
 from spm_mm.merging import ConvMerging
 from spm_mm.registry import MODELS
@@ -32,6 +33,7 @@ class ShuntedStem(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, extra_convs: int) -> None:
         super().__init__()
+        check_count('stem_convs', extra_convs, 0)
         layers: list[nn.Module] = []
         for i in range(1 + extra_convs):
             size, stride, width = (3, 1, out_channels) if i else (7, 2, in_channels)

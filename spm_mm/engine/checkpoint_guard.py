@@ -23,8 +23,6 @@ class CheckpointGuardHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        # A resuming Runner executes this entry as Python; mmengine's own checkpoints do not have it.
-        checkpoint.get('meta', {}).pop('config', None)
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module

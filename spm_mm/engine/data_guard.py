@@ -42,6 +42,12 @@ class GuardedRunner(Runner):
                 dataset.pipeline = GuardedPipeline(dataset.pipeline, classes)
         return loader
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The checkpoint without its config: a resuming Runner would execute that as Python."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        checkpoint.get('meta', {}).pop('config', None)
+        return checkpoint
+
     def build_val_loop(self, loop: Any) -> BaseLoop:
         """The loop of validation, its workers started.
 

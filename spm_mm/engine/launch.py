@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import pickle
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import get_world_size, is_distributed
 from mmengine.runner import Runner
 
-from spm_mm.compat import allow_training_checkpoints, load_checkpoint
+from spm_mm.compat import allow_training_checkpoints, load_checkpoint, reason
 from spm_mm.engine.atomic_files import write_files_whole
 from spm_mm.engine.data_guard import GuardedRunner
 from spm_mm.engine.liveness import lost_processes
@@ -39,17 +41,20 @@ DOWNLOADED = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2.
 
-    Of several processes on a machine the first one speaks. Where others are gone, their ranks are named
-    and the status is 1.
+    Of several processes on a machine that say the same one speaks. Where others are gone, their ranks
+    are named and the status is 1. Whatever reads a checkpoint, it is by torch's safe loader.
     """
+    # Some releases of mmengine load again without it what it refuses.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     try:
         main()
     except UserError as error:
-        sys.stdout.flush()
         # A data loader's worker hands on the traceback, too; the sentence is at its end.
-        message = str(error).rpartition(f'{UserError.__name__}: ')[2].strip()
-        if os.environ.get('LOCAL_RANK', '0') == '0':
-            print(f'error: {message}', file=sys.stderr)
+        _say(str(error).rpartition(f'{UserError.__name__}: ')[2].strip())
+        sys.exit(2)
+    except pickle.UnpicklingError as error:
+        _say(f'the checkpoint named last above cannot be read by the safe loader: {reason(error)}')
         sys.exit(2)
     except RuntimeError as error:
         lost = lost_processes(error)
@@ -63,6 +68,19 @@ def run_tool(main: Callable[[], None]) -> None:
         if is_distributed():
             # Else gloo's threads may outlive the interpreter, which then aborts.
             torch.distributed.destroy_process_group()
+
+
+def _say(message: str) -> None:
+    """Print an error, unless another process of this launch on this machine has printed the same."""
+    sys.stdout.flush()
+    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        launch = Path(os.environ['TORCHELASTIC_ERROR_FILE']).parents[1]
+        launch.mkdir(parents=True, exist_ok=True)
+        try:
+            (launch / f'{zlib.crc32(message.encode())}.said').touch(exist_ok=False)
+        except FileExistsError:
+            return
+    print(f'error: {message}', file=sys.stderr)
 
 
 def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> None:

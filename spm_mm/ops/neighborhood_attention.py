@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spm_mm.errors import UserError
 from spm_mm.ops.windows import overhang
 
 STRIP = 2**24
@@ -39,7 +40,19 @@ def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Te
 
     Returns:
         (B, H, W, G, D).
+
+    Raises:
+        ValueError: If ``table`` is not of an odd K, or the map is smaller than K.
     """
+    rows, columns = table.shape[1:]
+    if rows != columns or rows % 4 != 1:
+        raise UserError(
+            f'table must be (G, 2 K - 1, 2 K - 1) with an odd K, got {tuple(table.shape)}'
+        )
+    if 2 * min(q.shape[1:3]) <= rows:
+        raise UserError(
+            f'a map must have {(rows + 1) // 2} rows and columns, got {tuple(q.shape[1:3])}'
+        )
     return _attention(q, k, v, table)
 
 

@@ -85,8 +85,12 @@ def test_table_of_another_window_is_resized_on_loading() -> None:
     ('arguments', 'message'),
     [
         (dict(channels=8, num_heads=3), 'num_heads must divide the channels'),
-        (dict(channels=8, num_heads=2, window_size=4, shift=4), 'shift from 0 to below it'),
-        (dict(channels=8, num_heads=2, window_size=0), 'window_size must be at least 1'),
+        (dict(channels=8, num_heads=2, window_size=(7, 7)), 'window_size must be a whole number'),
+        (dict(channels=8, num_heads=2, window_size=4, shift=4), 'shift must be below window_size'),
+        (
+            dict(channels=8, num_heads=2, window_size=0),
+            'whole number of 1 or more, got 0',
+        ),
     ],
 )
 def test_errors(arguments: dict, message: str) -> None:

@@ -97,6 +97,7 @@ def test_a_classifiers_norm_is_no_output_norm(tmp_path) -> None:
     [
         (dict(arch='min'), "NAT has no arch 'min'.*did you mean 'mini'"),
         (dict(kernel_size=6), 'kernel_size must be odd and 3 or more, got 6'),
+        (dict(kernel_size='7'), "kernel_size must be odd and 3 or more, got '7'"),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:

@@ -41,7 +41,7 @@ def test_imagenet_recipe(path) -> None:
     assert {'RandomResizedCrop', 'RandomFlip', 'RandAugment', 'RandomErasing'} < set(steps)
     assert [augment.type for augment in cfg.model.train_cfg.augments] == ['Mixup', 'CutMix']
     assert cfg.model.head.loss.label_smooth_val == 0.1
-    if path.stem.startswith(('pvt_', 'pvtv2_')):
+    if path.stem.startswith(('pvt_', 'pvtv2_', 'shunted_')):
         small = path.stem.split('_')[1] in ('tiny', 'small', 'b1', 'b2')
         assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
         assert cfg.model.backbone.drop_path_rate == (0.1 if small else 0.3)

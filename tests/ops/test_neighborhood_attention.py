@@ -73,3 +73,17 @@ def test_low_precision(dtype: torch.dtype) -> None:
     for one, other in zip(results(neighborhood_attention, case), expected, strict=True):
         assert (one.double() - other).norm() <= 8 * torch.finfo(dtype).eps * other.norm()
     assert [t.dtype for t in results(neighborhood_attention, case)] == [dtype] * 4 + [torch.float32]
+
+
+@pytest.mark.parametrize(
+    ('side', 'table', 'message'),
+    [
+        (6, (2, 13, 13), 'a map must have 7 rows and columns, got \\(6, 9\\)'),
+        (9, (2, 12, 12), 'table must be .* with an odd K, got \\(2, 12, 12\\)'),
+        (9, (2, 13, 5), 'table must be'),
+    ],
+)
+def test_inputs_that_do_not_fit(side: int, table: tuple, message: str) -> None:
+    q = torch.randn(1, side, 9, 2, 4)
+    with pytest.raises(ValueError, match=message):
+        neighborhood_attention(q, q, q, torch.zeros(table))

@@ -113,8 +113,7 @@ def new_mmcv(fake: Environment) -> None:
 
 
 def no_ftfy(fake: Environment) -> None:
-    fake.uninstall('ftfy')
-    fake.module('mmseg', 'import ftfy')
+    fake.uninstall('ftfy')  # which mmseg itself imports late
 
 
 def neither_ftfy_nor_regex(fake: Environment) -> None:
@@ -161,6 +160,22 @@ def test_one_thing_is_broken(fake: Environment, break_it, complaint: str, remedy
     assert done.stdout.count('MEND') == 1, done.stdout
     assert complaint in done.stdout
     assert remedy in done.stdout
+
+
+def test_forks_are_not_mixed_with_originals(fake: Environment) -> None:
+    for name in ('mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpretrain'):
+        fake.uninstall(name)
+    fake.install('onedl-mmcv', '2.3.6')
+    fake.module('mmcv', '')
+    fake.module('mmcv/_ext', 'raise ModuleNotFoundError("No module named mmcv._ext")')
+    text = fake.diagnose().stdout
+    assert 'pip install onedl-mmengine, or run `STACK=onedl make setup`' in text
+    assert '--no-deps onedl-mmcv, or run `STACK=onedl make setup`' in text
+
+
+def test_a_damaged_installation_does_not_end_it(fake: Environment) -> None:
+    (fake.folder / 'broken-1.0.dist-info').mkdir()
+    assert fake.diagnose().returncode == 0
 
 
 def test_this_environment(run_tool) -> None:

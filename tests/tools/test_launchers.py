@@ -171,6 +171,7 @@ def test_two_machines_and_one_dies(start, tmp_path) -> None:
     nodes = [launch(rank, *resume) for rank in (0, 1)]
     assert [node.wait(timeout=300) for node in nodes] == [0, 0]
     assert (work_dir / f'iter_{last}.pth').is_file()
+    assert f'resumed epoch: 0, iter: {last - 2}' in nodes[0].log.read_text()
 
 
 # Killed and resumed

@@ -15,3 +15,4 @@ log_level = 'INFO'
 load_from = None
 resume = False
 tta_model = dict(type='SegTTAModel')
+randomness = dict(seed=0)
