@@ -12,6 +12,7 @@ VERSION = next(
 )
 
 # The five hosts have the same import names in both distributions, so neither is required by name.
+# mmcv's operators are built beside the torch that runs them: pip install --no-build-isolation.
 EXTRAS = {
     'openmmlab': [
         'mmengine==0.10.7',
@@ -21,6 +22,8 @@ EXTRAS = {
         'mmpretrain==1.2.0',
         'ftfy',
         'regex',
+        'setuptools<81',
+        'torchvision',
     ],
     'onedl': [
         'onedl-mmengine>=0.10.12',
@@ -28,8 +31,9 @@ EXTRAS = {
         'onedl-mmdetection>=3.5.1',
         'onedl-mmsegmentation>=1.4.2',
         'onedl-mmpretrain>=1.3.6',
+        'torchvision',
     ],
-    'dev': ['pytest', 'pytest-xdist', 'ruff'],
+    'dev': ['psutil', 'pytest', 'pytest-xdist', 'ruff'],
 }
 
 

@@ -71,7 +71,10 @@ def run_tool(main: Callable[[], None]) -> None:
 
 
 def _say(message: str) -> None:
-    """Print an error, unless another process of this launch on this machine has printed the same."""
+    """Print an error, unless another process of this launch on this machine has printed the same.
+
+    Slurm's tasks have no place in common to tell; there the first of each machine speaks alone.
+    """
     sys.stdout.flush()
     if 'TORCHELASTIC_ERROR_FILE' in os.environ:
         launch = Path(os.environ['TORCHELASTIC_ERROR_FILE']).parents[1]
@@ -80,6 +83,8 @@ def _say(message: str) -> None:
             (launch / f'{zlib.crc32(message.encode())}.said').touch(exist_ok=False)
         except FileExistsError:
             return
+    elif os.environ.get('LOCAL_RANK', '0') != '0':
+        return
     print(f'error: {message}', file=sys.stderr)
 
 

@@ -171,6 +171,16 @@ class TestMistakes:
         self.refused(run_tool, *call, **root)
         assert 'exitcode' not in run_tool(*call, status=2, **root).stderr
 
+    def test_of_one_process_alone_is_said(self, run_tool, tmp_path) -> None:
+        script = tmp_path / 'tool.py'
+        script.write_text(
+            'import os\nfrom spm_mm.engine import run_tool\nfrom spm_mm.errors import UserError\n'
+            'def main():\n    if os.environ["RANK"] == "1":\n        raise UserError("mine alone")\n'
+            'run_tool(main)\n'
+        )
+        done = run_tool('tools/torchrun.py', '--nproc_per_node=2', script, status=2)
+        assert done.stderr.count('error: mine alone') == 1
+
     def test_launcher_without_torchrun(self, run_tool, scenes) -> None:
         call = ('tools/train.py', SCENES, '--launcher', 'pytorch')
         error = self.refused(run_tool, *call, SCENES_ROOT=str(scenes), CUDA_VISIBLE_DEVICES='')
