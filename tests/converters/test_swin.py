@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from spm_mm.converters import get_converter
@@ -58,6 +59,8 @@ def test_the_backbones_of_hosts_put_out_the_same(host: str) -> None:
 @pytest.mark.parametrize('window_size', [7, 5])
 def test_a_classifier_of_mmpretrain_puts_out_the_same(window_size: int) -> None:
     from mmpretrain.models import ImageClassifier
+
+    init_default_scope('mmpretrain')  # of what the classifier builds
 
     model = randomize(
         ImageClassifier(
