@@ -20,7 +20,7 @@ setup:
 demo: setup
 	@$(PYTHON) tools/demo.py
 
-# One thread a process: the tests' models are too small for more. On the forks, what touches the hosts.
+# One thread a process: the tests' models are too small for more. On the forks, a smaller set.
 HOST_TESTS := $(wildcard tests/test_*.py) tests/engine tests/heads $(patsubst %,tests/tools/test_%.py,train doctor safe_loader)
 PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(HOST_TESTS))
 

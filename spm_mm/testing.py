@@ -95,10 +95,17 @@ def check_shapes(model: HierarchicalBackbone) -> None:
             assert out.isfinite().all(), f'stage {i} at {size} is not finite'
 
 
-def check_gradients(model: HierarchicalBackbone) -> None:
-    """Every parameter gets a gradient that is finite, so DDP finds none unused."""
+def check_gradients(model: HierarchicalBackbone, mixed: bool = False) -> None:
+    """Every parameter gets a gradient that is finite, so DDP finds none unused.
+
+    Args:
+        model: The backbone.
+        mixed: Whether the forward pass runs in bfloat16 where autocast has it.
+    """
     model.train()
-    total(model(torch.randn(2, model.in_channels, 70, 97))).backward()
+    with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
+        outs = model(torch.randn(2, model.in_channels, 70, 97))
+    total(outs).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f'{name} gets no gradient'
         assert parameter.grad.isfinite().all(), f'the gradient of {name} is not finite'

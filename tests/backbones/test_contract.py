@@ -52,6 +52,9 @@ class TestBackbone:
             model = testing.build_tiny(backbone, out_type=out_type)
             testing.check_gradients(model)
 
+    def test_mixed_precision(self, backbone: str) -> None:
+        testing.check_gradients(testing.build_tiny(backbone), mixed=True)
+
     def test_early_exit_builds_no_later_stage(self, backbone: str) -> None:
         model = testing.build_tiny(backbone, out_indices=(0, 2))
         testing.check_shapes(model)

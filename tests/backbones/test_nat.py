@@ -55,16 +55,6 @@ def test_the_table_is_the_same_at_every_size() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_mixed_precision_trains() -> None:
-    model = build_tiny('NAT').train()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        outs = model(torch.randn(2, 3, 70, 97))
-    total([out.float() for out in outs]).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('size', [(800, 1333), (1333, 800)], ids=str)
 def test_large_images_train(size: tuple[int, int]) -> None:
