@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from spm_mm.layers.channels_last import conv_on_map
 from spm_mm.layers.linear import GELULinear, Linear
-from spm_mm.ops import TokenMap, in_parts, runs_eagerly
+from spm_mm.ops import TokenMap, mlp, runs_eagerly
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -45,11 +45,8 @@ class MLP(nn.Module):
         self.fc2 = GELULinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = in_parts(x, self.fc1.out_features)
-        if torch.is_grad_enabled() or len(rows) == 1:
-            return self.fc2(self.fc1(x))
-        # The hidden layer is made and used up part by part.
-        return torch.cat([self.fc2(self.fc1(part)) for part in rows]).view(x.shape)
+        fc1, fc2 = self.fc1, self.fc2
+        return mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
 
 
 class DepthwiseMLP(nn.Module):

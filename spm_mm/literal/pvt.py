@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
+from spm_mm.layers import MLP, GELULinear, Linear, PointwiseConv, conv_on_map
 from spm_mm.layers.mlp import DepthwiseConv
 from spm_mm.literal.base import literal_form
 
@@ -39,3 +39,8 @@ def depthwise_convolution(module: DepthwiseConv, x: Tensor) -> Tensor:
 @literal_form(GELULinear)
 def gelu_linear(module: GELULinear, x: Tensor) -> Tensor:
     return F.linear(F.gelu(x), module.weight, module.bias)
+
+
+@literal_form(MLP)
+def mlp(module: MLP, x: Tensor) -> Tensor:
+    return module.fc2(module.fc1(x))

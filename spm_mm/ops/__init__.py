@@ -10,10 +10,10 @@ from spm_mm.ops.guided_attention import (
 from spm_mm.ops.linear import (
     gelu_linear,
     gelu_linear_reference,
-    in_parts,
     linear,
     runs_eagerly,
 )
+from spm_mm.ops.mlp import mlp, mlp_reference
 from spm_mm.ops.neighborhood_attention import (
     neighborhood_attention,
     neighborhood_attention_reference,
@@ -46,8 +46,9 @@ __all__ = [
     'gelu_linear_reference',
     'guided_attention',
     'guided_attention_reference',
-    'in_parts',
     'linear',
+    'mlp',
+    'mlp_reference',
     'neighborhood_attention',
     'neighborhood_attention_reference',
     'pad_to_multiple',

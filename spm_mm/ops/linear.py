@@ -5,12 +5,13 @@ activation; :func:`gelu_linear` keeps it once and computes the other again when 
 takes one more GELU, a few percent of an MLP's time, and saves about a third of what a transformer
 keeps.
 
-PyTorch's float32 products on the CPU are those of MKL, which on processors of AMD reaches two thirds to
-nine tenths of what oneDNN reaches. A linear layer on many rows is a 1x1 convolution of a channels-last
-image, and PyTorch gives those to oneDNN.
+PyTorch's float32 products on the CPU are those of MKL, which for many rows on processors of AMD
+reaches two thirds to nine tenths of what oneDNN reaches. A linear layer is a 1x1 convolution of a
+channels-last image, and PyTorch gives those to oneDNN. With few rows the weights, which oneDNN
+reorders, are the larger part, and MKL wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn import functional as F
 
 ONEDNN_FROM = 2**22
 """Multiply-accumulates of a product from which on oneDNN takes it: setting it up takes a while."""
+ONEDNN_ROWS = 1024
+"""Rows from which on oneDNN takes it: below, reordering the weights takes more than it saves."""
 PART = 2**20
 """Numbers of a hidden layer at a time on the CPU, 4 MiB: what is made of them stays in its cache."""
 
@@ -37,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _takes_onednn(x, weight):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled():
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
     return _Linear.apply(x, weight, bias)
 
 
@@ -82,7 +85,7 @@ def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -94,7 +97,7 @@ class _Linear(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
         return (
-            _product(grad, weight.T.contiguous(), None) if wanted[0] else None,
+            back_product(grad, weight) if wanted[0] else None,
             rows.T @ x.flatten(0, -2) if wanted[1] else None,
             rows.sum(dim=0) if wanted[2] else None,
         )
@@ -112,7 +115,6 @@ class _GELULinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
-        transposed = weight.T.contiguous()
         grad_x = x.new_empty(len(rows), x.shape[-1]) if wanted[0] else None
         grad_weight = torch.zeros_like(weight) if wanted[1] else None
         start = 0
@@ -120,7 +122,7 @@ class _GELULinear(torch.autograd.Function):
             place = slice(start, start + len(part))
             start = place.stop
             if wanted[0]:
-                back = _product(rows[place], transposed, None)
+                back = back_product(rows[place], weight)
                 grad_x[place] = torch.ops.aten.gelu_backward(back, part)
             if wanted[1]:
                 grad_weight = grad_weight + rows[place].T @ F.gelu(part)
@@ -132,18 +134,42 @@ class _GELULinear(torch.autograd.Function):
 
 
 def _gelu_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    outs = [_product(F.gelu(part), weight, bias) for part in in_parts(x, x.shape[-1])]
+    outs = [product(F.gelu(part), weight, bias) for part in in_parts(x, x.shape[-1])]
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out.view(*x.shape[:-1], len(weight))
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer by the faster library, without a graph for gradients."""
     if not _takes_onednn(x, weight):
         return F.linear(x, weight, bias)
     image = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
     kernel = weight[:, :, None, None]
     out = torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def back_product(grad: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of a linear layer's input, of the gradient of its output."""
+    if not _takes_onednn(grad, weight.T):
+        return grad @ weight
+    return product(grad, weight.T.contiguous(), None)
+
+
+def once_more(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor | None], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of a function's inputs that can be differentiated themselves, by autograd.
+
+    Args:
+        function: What the operator computes, in operators that autograd knows.
+        inputs: Its arguments; None and those that need no gradient get None.
+        grad: Gradient of its output.
+    """
+    wanted = [x for x in inputs if x is not None and x.requires_grad]
+    found = torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True)
+    grads = dict(zip(map(id, wanted), found, strict=True))
+    return tuple(grads.get(id(x)) for x in inputs)
 
 
 def runs_eagerly(x: Tensor) -> bool:
@@ -160,6 +186,7 @@ def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
         runs_eagerly(x)
         and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
+        and x.numel() >= ONEDNN_ROWS * x.shape[-1]
         and x.numel() * len(weight) >= ONEDNN_FROM
         and not torch.is_autocast_enabled('cpu')
         and torch.backends.mkldnn.is_available()

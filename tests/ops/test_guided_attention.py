@@ -1,8 +1,19 @@
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from spm_mm.ops import guided_attention, guided_attention_reference
+
+
+@pytest.fixture(params=['whole', 'parts'])
+def form(request, monkeypatch) -> None:
+    """All windows at once, or four at a time and then two."""
+    if request.param == 'parts':
+        module = sys.modules['spm_mm.ops.guided_attention']
+        monkeypatch.setattr(module, 'PART', 4 * 24 * 4)
+        monkeypatch.setattr(module, 'LARGE', 0)
 
 
 def make_case(bias: bool, masked: bool) -> tuple:
@@ -17,6 +28,7 @@ def make_case(bias: bool, masked: bool) -> tuple:
 
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('masked', [True, False])
+@pytest.mark.usefixtures('form')
 def test_equals_the_reference(bias: bool, masked: bool) -> None:
     case = make_case(bias, masked)
     inputs = [t for t in case[:3] if t is not None]
@@ -38,3 +50,11 @@ def test_cost() -> None:
         counts.append(counter.get_total_flops() / 2 / n)
     assert counts[0] == 3 * c**2 + 80 * c
     assert counts[1] > 15 * c**2
+
+
+@pytest.mark.usefixtures('form')
+def test_second_derivative() -> None:
+    tokens, weight, bias, heads, mask = make_case(bias=True, masked=True)
+    assert torch.autograd.gradgradcheck(
+        lambda *inputs: guided_attention(*inputs, heads, mask[:2]), (tokens[:2], weight, bias)
+    )

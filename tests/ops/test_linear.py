@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spm_mm.ops import gelu_linear, gelu_linear_reference, linear
+from spm_mm.ops import gelu_linear, gelu_linear_reference, linear, mlp, mlp_reference
 
 PAIRS = [(linear, F.linear), (gelu_linear, gelu_linear_reference)]
 
@@ -56,3 +56,44 @@ def test_second_derivative() -> None:
         torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((3, 4), (5, 4), (5,))
     )
     assert torch.autograd.gradgradcheck(gelu_linear, (x, weight, bias))
+
+
+def mlp_case(rows: int, dtype: torch.dtype, hidden: int = 256) -> list[torch.Tensor]:
+    shapes = ((2, rows, 64), (hidden, 64), (hidden,), (32, hidden), (32,))
+    return [(torch.randn(s, dtype=dtype) / s[-1] ** 0.5).requires_grad_() for s in shapes]
+
+
+@pytest.mark.parametrize(('rows', 'parts'), [(3, 1), (700, 1), (10_000, 5)])
+def test_mlp(rows: int, parts: int) -> None:
+    """A small one, one that oneDNN takes, and one in parts, of which the last is smaller."""
+    inputs = mlp_case(rows, torch.float32)
+    out = mlp(*inputs)
+    grad = torch.randn_like(out)
+    assert len(out.grad_fn.saved_tensors) == 5 + parts
+    expected = mlp_reference(*inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(*inputs), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(out, inputs, grad),
+        torch.autograd.grad(expected, inputs, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('frozen', [[0], [1, 2, 3, 4]])
+def test_mlp_with_frozen_inputs(frozen: list[int]) -> None:
+    inputs = mlp_case(5, torch.float64)
+    for i in frozen:
+        inputs[i].requires_grad_(False)
+    wanted = [t for t in inputs if t.requires_grad]
+    grads, expected = (
+        torch.autograd.grad(f(*inputs).square().sum(), wanted) for f in (mlp, mlp_reference)
+    )
+    for one, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_second_derivative_of_mlp() -> None:
+    assert torch.autograd.gradgradcheck(mlp, mlp_case(2, torch.float64, hidden=3))

@@ -34,10 +34,10 @@ def test_windows_are_row_by_row() -> None:
 
 
 @pytest.mark.parametrize('masked', [False, True])
-@pytest.mark.parametrize('at_a_time', [3, 4096])
+@pytest.mark.parametrize('at_a_time', [45, 60, 2**20], ids=['queries', 'batch', 'whole'])
 def test_received_attention(masked: bool, at_a_time: int, monkeypatch) -> None:
     module = import_module('spm_mm.ops.received_attention')  # the function has the same name
-    monkeypatch.setattr(module, 'QUERIES_AT_A_TIME', at_a_time)
+    monkeypatch.setitem(module.WEIGHTS_AT_A_TIME, 'cpu', at_a_time)
     q, k = torch.randn(2, 3, 4, 8).double(), torch.randn(2, 3, 5, 8).double()
     masks = {}
     if masked:

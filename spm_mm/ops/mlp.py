@@ -1,0 +1,98 @@
+"""The two linear layers of an MLP as one operator, whose hidden layer stays in the processor's cache.
+
+Its hidden layer is an MLP's largest map by far. On the CPU it is made, used and differentiated part by
+part, so that neither it nor its gradient crosses the memory whole; only the GELU's input is kept, as in
+:func:`spm_mm.ops.gelu_linear`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spm_mm.ops.linear import (
+    back_product,
+    gelu_linear,
+    gelu_linear_reference,
+    in_parts,
+    linear,
+    once_more,
+    product,
+    runs_eagerly,
+)
+
+
+def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """Linear layer, exact GELU, linear layer.
+
+    Args:
+        x: (..., C).
+        weight1: (D, C), D the width of the hidden layer.
+        bias1: (D,).
+        weight2: (C', D).
+        bias2: (C',).
+
+    Returns:
+        (..., C').
+    """
+    by_parts = runs_eagerly(x) and x.device.type == 'cpu' and not torch.is_autocast_enabled('cpu')
+    if not by_parts:
+        return gelu_linear(linear(x, weight1, bias1), weight2, bias2)
+    if torch.is_grad_enabled():
+        return _MLP.apply(x, weight1, bias1, weight2, bias2)
+    return _forward(x, weight1, bias1, weight2, bias2)[0]
+
+
+def mlp_reference(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+) -> Tensor:
+    """The definition of :func:`mlp`."""
+    return gelu_linear_reference(linear(x, weight1, bias1), weight2, bias2)
+
+
+def _forward(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    """The output, and the hidden layer in parts if they are to be kept."""
+    hidden, outs = [], []
+    for rows in in_parts(x, len(weight1)):
+        part = product(rows, weight1, bias1)
+        outs.append(product(F.gelu(part), weight2, bias2))
+        if keep:
+            hidden.append(part)
+    out = outs[0] if len(outs) == 1 else torch.cat(outs)
+    return out.view(*x.shape[:-1], len(weight2)), hidden
+
+
+class _MLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        out, hidden = _forward(*inputs, keep=True)
+        ctx.save_for_backward(*inputs, *hidden)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, hidden = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        if torch.is_grad_enabled():  # somebody differentiates once more
+            return once_more(mlp_reference, inputs, grad)
+        x, weight1, _, weight2, _ = inputs
+        wants_x, *wants_weights = ctx.needs_input_grad
+        rows, grad = x.flatten(0, -2), grad.flatten(0, -2)
+        step = len(hidden[0])
+        grads_x = []
+        grad_weight1, grad_weight2 = torch.zeros_like(weight1), torch.zeros_like(weight2)
+        grad_bias1 = grad.new_zeros(len(weight1))
+        for part, of_out, of_hidden in zip(rows.split(step), grad.split(step), hidden, strict=True):
+            if any(wants_weights):
+                grad_weight2.addmm_(of_out.T, F.gelu(of_hidden))
+            back = back_product(of_out, weight2)
+            torch.ops.aten.gelu_backward.grad_input(back, of_hidden, grad_input=back)
+            if any(wants_weights):
+                grad_weight1.addmm_(back.T, part)
+                grad_bias1 += back.sum(dim=0)
+            if wants_x:
+                grads_x.append(back_product(back, weight1))
+        grad_x = torch.cat(grads_x).view(x.shape) if wants_x else None
+        return grad_x, grad_weight1, grad_bias1, grad_weight2, grad.sum(dim=0)
