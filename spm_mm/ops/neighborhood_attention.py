@@ -9,6 +9,7 @@ queries go in square tiles instead: the K x K queries of a tile read (2 K - 1) x
 them, and their attention is one dense product in which a mask leaves out what lies too far. That is 3.4
 times the products for K = 7, and still 3 to 7 times faster, forward and backward, at the four maps of a
 224 x 224 image (one CPU thread, float32; on a GPU it has not been measured).
+``tools/analysis_tools/benchmark.py --neighborhood`` measures it beside that and a third route.
 
 To PyTorch it is one operator, which keeps nothing for the backward pass but its arguments. Its backward
 pass has no derivative of its own.
