@@ -209,7 +209,8 @@ def attend_whole_map(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     bias = torch.einsum('yis,gst,xjt->gyxij', selectors[0], table, selectors[1])
     bias = bias.masked_fill(~(near[0][:, None, :, None] & near[1][:, None]), float('-inf'))
     tokens = (t.flatten(1, 2).transpose(1, 2) for t in (q, k, v))
-    mask = bias.flatten(3).flatten(1, 2).to(q.dtype)
+    # Of four dimensions, or PyTorch's fused kernel for the CPU does not take it.
+    mask = bias.flatten(3).flatten(1, 2).to(q.dtype)[None]
     return F.scaled_dot_product_attention(*tokens, attn_mask=mask).transpose(1, 2).reshape(q.shape)
 
 
