@@ -34,17 +34,55 @@ def test_macs_count_what_is_read(root) -> None:
     assert counted.products == 2 * 49 * cells
 
 
-def test_layer_scale() -> None:
+def plain_block(weights: dict[str, torch.Tensor], x: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """A block with layer scale on a map (H, W, C) of 7x7 cells or more, written in plain PyTorch."""
+    h, w, c = x.shape
+    width = c // num_heads
+
+    def linear(name: str, t: torch.Tensor) -> torch.Tensor:
+        return t @ weights[f'{name}.weight'].T + weights[f'{name}.bias']
+
+    def norm(name: str, t: torch.Tensor) -> torch.Tensor:
+        centred = t - t.mean(dim=-1, keepdim=True)
+        t = centred / (centred.pow(2).mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+        return t * weights[f'{name}.weight'] + weights[f'{name}.bias']
+
+    q, k, v = linear('attn.qkv', norm('norm1', x)).view(h, w, 3, num_heads, width).unbind(2)
+    table, read = weights['attn.relative_position_bias_table'], torch.zeros_like(q)
+    for i in range(h):
+        for j in range(w):
+            top, left = min(max(i - 3, 0), h - 7), min(max(j - 3, 0), w - 7)
+            for g in range(num_heads):
+                keys, values = (t[top : top + 7, left : left + 7, g] for t in (k, v))
+                scores = (keys * q[i, j, g]).sum(dim=-1) / width**0.5
+                scores = scores + table[g, top - i + 6 : top - i + 13, left - j + 6 : left - j + 13]
+                share = scores.exp() / scores.exp().sum()
+                read[i, j, g] = (share[..., None] * values).sum(dim=(0, 1))
+    x = x + weights['scale1.weight'] * linear('attn.proj', read.flatten(2))
+    hidden = linear('mlp.fc1', norm('norm2', x))
+    hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+    return x + weights['scale2.weight'] * linear('mlp.fc2', hidden)
+
+
+@pytest.mark.parametrize('size', [(9, 8), (7, 11)], ids=str)
+def test_layer_scale(size: tuple[int, int]) -> None:
+    """Small and base: a whole block at odd sides, with all its numbers drawn anew."""
     arch = {**testing.tiny_config('NAT')['arch'], 'layer_scale': 1e-5}
     model = NAT(arch)
     testing.check_gradients(model)
-    assert (model.stages[0].blocks[0].scale1.weight == 1e-5).all()
+    block = model.stages[0].blocks[0].eval()
+    assert (block.scale1.weight == 1e-5).all()
+    assert (block.scale2.weight == 1e-5).all()
+    block.double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
+    x = torch.randn(2, *size, 16, dtype=torch.float64)
+    plain = torch.stack([plain_block(block.state_dict(), image, 2) for image in x])
+    torch.testing.assert_close(block(x), plain)
+
+
+def test_mini_and_tiny_have_no_layer_scale() -> None:
     assert not any('scale' in name for name in build_tiny('NAT').state_dict())
-    block, x = model.stages[0].blocks[0].eval(), torch.randn(1, 8, 8, 16)
-    with torch.no_grad():
-        block.scale1.weight.zero_()
-        block.scale2.weight.zero_()
-    assert torch.equal(block(x), x)
 
 
 def test_the_table_is_the_same_at_every_size() -> None:
