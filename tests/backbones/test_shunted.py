@@ -36,6 +36,17 @@ def test_extra_convolutions_of_the_stem() -> None:
     testing.check_gradients(model)
 
 
+def test_norm_of_the_stem() -> None:
+    plain, synchronised, grouped = (
+        build_tiny('ShuntedTransformer', norm_cfg=norm_cfg)
+        for norm_cfg in (None, dict(type='SyncBN'), dict(type='GN', num_groups=4))
+    )
+    kinds = [type(model.stem.convs[1]).__name__ for model in (plain, synchronised, grouped)]
+    assert kinds == ['BatchNorm2d', 'SyncBatchNorm', 'GroupNorm']
+    assert list(plain.state_dict()) == list(synchronised.state_dict())
+    testing.check_gradients(grouped)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('size', [(33, 47), (800, 1333), (1333, 800)], ids=str)
 def test_any_size_forward_and_backward(size: tuple[int, int]) -> None:
