@@ -158,7 +158,7 @@ def test_training_on_a_large_image_takes_less_than_8_gb() -> None:
         (dict(arch='tyni'), "no arch 'tyni'.*did you mean 'tiny'"),
         (dict(arch=dict(RELATIVE['arch'], position='relativ')), "position .*mean 'relative'"),
         (dict(arch='small', out_type='cls_token'), "needs absolute positions.*'avg_featmap'"),
-        (dict(img_size=16), 'img_size must be at least 32, got 16'),
+        (dict(img_size=16), 'img_size must be a whole number of 32 or more, got 16'),
         (dict(out_norms=(4,)), r'out_norms must be among out_indices=\[0, 1, 2, 3\].*got \[4\]'),
         (dict(out_norms=(3,), out_type='avg_featmap'), "out_norms .* out_type='featmap'"),
         (dict(out_type='cls_token', out_indices=(1, 3)), 'cls_token.*last stage'),

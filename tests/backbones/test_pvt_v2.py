@@ -54,7 +54,7 @@ def test_the_convolution_of_the_mlp_has_no_shortcut_and_a_relu_only_if_linear() 
     [
         (dict(arch='b6'), "PVTv2 has no arch 'b6'.*did you mean"),
         (dict(arch=dict(depths=(1, 1, 1, 1))), 'a dict with the keys'),
-        (dict(merging=dict(type='ConvMerging', kernel_size=4)), 'kernel_size must be 2 or odd'),
+        (dict(merging=dict(type='ConvMerging', kernel_size=4)), 'if it is not 2, must be odd'),
     ],
 )
 def test_errors(arguments: dict, message: str) -> None:

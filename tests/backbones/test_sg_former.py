@@ -113,7 +113,7 @@ def test_a_block_takes_its_significance_as_a_value() -> None:
         (dict(regions=[[[1, 2]]] * 4), 'regions must have one entry for each of stages 1 to 3'),
         (dict(regions=[[[1, 2, 3]]] * 3), r'regions must be pairs \(share, rate\)'),
         (dict(guide='hybird'), "guide .*did you mean 'hybrid'"),
-        (dict(img_size=16), 'img_size must be at least 32, got 16'),
+        (dict(img_size=16), 'img_size must be a whole number of 32 or more, got 16'),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:
