@@ -235,18 +235,21 @@ def costliest_operators(
 
 
 def agree(
-    subjects: Sequence[Subject], models: dict[str, nn.Module], size: tuple[int, int]
+    subjects: Sequence[Subject],
+    models: dict[str, nn.Module],
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, float]:
-    """How far twins are from each other: the largest relative L2 distance of an output, in float32."""
+    """How far twins are from each other: the largest relative L2 distance of an output."""
     distances = {}
     for subject in subjects:
         if not subject.twin:
             continue
         torch.manual_seed(0)
-        inputs = subject.draw(1, size)
-        pair = [models[name] for name in (subject.base, subject.name)]
-        for model in pair:
-            model.eval()
+        inputs = subject.draw(1, size).to(dtype)
+        pair = [
+            copy.deepcopy(models[name]).to(dtype).eval() for name in (subject.base, subject.name)
+        ]
         with torch.no_grad():
             ours, theirs = (
                 [outs] if isinstance(outs, Tensor) else outs for outs in (m(inputs) for m in pair)

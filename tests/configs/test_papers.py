@@ -1,6 +1,5 @@
 """Ours beside the papers' figures: every difference is within the rounding or explained."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,24 +25,8 @@ def tool(load_tool):
     return load_tool('tools/analysis_tools/compare_papers.py')
 
 
-# Printed figures that no reading gives: docs/reproduce.md says what was tried.
-OPEN = {
-    'flops_G': re.compile(
-        r'mmpretrain/sgformer_(.*-384px|small_scale-local_in1k)|mmseg/.*_sgformer_.*'
-    ),
-    'params_M': re.compile(
-        r'mmdet/.*_sgformer_.*|mmseg/fpn_sgformer_(small|base)_.*|mmseg/upernet_sgformer_small_.*'
-        r'|mmpretrain/sgformer_small_scale-.*'
-    ),
-}
-
-
 def case(row, figure):
-    still_open = figure in OPEN and OPEN[figure].fullmatch(row.config)
-    marks = [pytest.mark.xfail(strict=True, reason='not explained')] if still_open else []
-    return pytest.param(
-        row, figure, id=f'{row.key}-{row.config.split("/")[1]}-{figure}', marks=marks
-    )
+    return pytest.param(row, figure, id=f'{row.key}-{row.config.split("/")[1]}-{figure}')
 
 
 @pytest.mark.parametrize(('row', 'figure'), [case(*printed) for printed in PRINTED])
