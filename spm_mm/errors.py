@@ -5,15 +5,19 @@ class UserError(ValueError):
     """
 
 
-def check_count(name: str, value: object, minimum: int = 1, odd: bool = False) -> None:
-    """Refuse what is not a whole number of ``minimum`` or more, odd if ``odd``.
+def check_count(
+    name: str, value: object, minimum: int = 1, maximum: int | None = None, odd: bool = False
+) -> None:
+    """Refuse what is not a whole number from ``minimum`` on, to ``maximum`` if given, odd if ``odd``.
 
     Raises:
         UserError: With the name, the value and what is allowed.
     """
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < minimum or (odd and value % 2 == 0):
-        wanted = f'odd and {minimum} or more' if odd else f'a whole number of {minimum} or more'
+    inside = whole and minimum <= value and (maximum is None or value <= maximum)
+    if not inside or (odd and value % 2 == 0):
+        limits = f'of {minimum} or more' if maximum is None else f'from {minimum} to {maximum}'
+        wanted = f'odd and {limits.removeprefix("of ")}' if odd else f'a whole number {limits}'
         raise UserError(f'{name} must be {wanted}, got {value!r}')
 
 

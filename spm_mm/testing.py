@@ -95,17 +95,23 @@ def check_shapes(model: HierarchicalBackbone) -> None:
             assert out.isfinite().all(), f'stage {i} at {size} is not finite'
 
 
-def check_gradients(model: HierarchicalBackbone, mixed: bool = False) -> None:
-    """Every parameter gets a gradient that is finite, so DDP finds none unused.
+def check_gradients(
+    model: HierarchicalBackbone, mixed: bool = False, size: tuple[int, int] = (70, 97)
+) -> None:
+    """Image and every parameter get a gradient that is finite, so DDP finds none unused.
 
     Args:
         model: The backbone.
         mixed: Whether the forward pass runs in bfloat16 where autocast has it.
+        size: Rows and columns of the image; large ones come alone, others in a batch of two.
     """
     model.train()
+    batch = 1 if min(size) > 256 else 2
+    image = torch.randn(batch, model.in_channels, *size, requires_grad=True)
     with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
-        outs = model(torch.randn(2, model.in_channels, 70, 97))
+        outs = model(image)
     total(outs).backward()
+    assert image.grad.isfinite().all()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f'{name} gets no gradient'
         assert parameter.grad.isfinite().all(), f'the gradient of {name} is not finite'

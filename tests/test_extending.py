@@ -1,7 +1,10 @@
 """The files of docs/extending.md, run as they stand on the page."""
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from spm_mm.registry import MODELS
 from tests.test_hosts import HOSTS, train_and_predict
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/extending.md').read_text(), re.DOTALL)
+PAGE = (ROOT / 'docs/extending.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+FILES = dict(re.findall(r'`(spm_mm/\w+/\w+\.py)`.*?```python\n(.*?)```', PAGE, re.DOTALL))
 
 
 @pytest.fixture(scope='class')
@@ -71,3 +76,33 @@ class TestExtensions:
 
 def test_nothing_of_the_page_stays_registered() -> None:
     assert not {'PoolMerging', 'WindowMix'} & set(MODELS.module_dict)
+
+
+def test_a_file_in_its_folder_is_found(tmp_path: Path) -> None:
+    """A copy of the package with the page's two files in it, which nothing else there names."""
+    shutil.copytree(ROOT / 'spm_mm', tmp_path / 'spm_mm')
+    assert list(FILES) == ['spm_mm/merging/pool.py', 'spm_mm/backbones/window_mix.py']
+    for place, source in FILES.items():
+        (tmp_path / place).write_text(source)
+    code = """
+from mmengine.registry import MODELS
+model = MODELS.build(dict(type='spm_mm.WindowMix', merging=dict(type='PoolMerging')))
+print(type(model).__module__, type(model.mergings[2]).__module__)
+from spm_mm import backbones, merging, testing
+assert ('WindowMix', 'PoolMerging') in testing.pairs()
+print(backbones.WindowMix.__name__, merging.PoolMerging.__name__, testing.__file__)
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        'spm_mm.backbones.window_mix',
+        'spm_mm.merging.pool',
+        'WindowMix',
+        'PoolMerging',
+        str(tmp_path / 'spm_mm/testing.py'),
+    ], done.stderr

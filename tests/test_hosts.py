@@ -124,7 +124,13 @@ def train_and_predict(model: torch.nn.Module, batch: dict) -> list:
     for name, parameter in model.backbone.named_parameters():
         assert parameter.grad is not None, f'{name} gets no gradient'
         assert parameter.grad.isfinite().all(), name
-    torch.optim.SGD(model.parameters(), lr=1e-5).step()
+    before = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
+    # Whose first step is of one size wherever there is a gradient.
+    torch.optim.Rprop(model.parameters(), lr=1e-4).step()
+    for name, parameter in model.backbone.named_parameters():
+        assert torch.equal(parameter != before[name], parameter.grad != 0), name
+        # What is added to all scores of a clustering cancels out.
+        assert parameter.grad.any() or name.endswith('score.bias'), f'{name} has not changed'
     model.eval()
     with torch.no_grad():
         return [

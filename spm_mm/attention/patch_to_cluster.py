@@ -5,7 +5,7 @@ https://arxiv.org/abs/2203.11987, sections 3.1 and 3.2.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError, check_heads
+from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
 from spm_mm.registry import suggest
 
@@ -94,8 +94,7 @@ class PatchToClusterAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(channels, num_heads)
-        if num_clusters < 0:
-            raise UserError(f'num_clusters must be 0 or more, got {num_clusters}')
+        check_count('num_clusters', num_clusters, 0)
         if clustering is not None and clustering not in CLUSTERINGS:
             raise UserError(
                 f'clustering has unknown value {clustering!r}: {suggest(clustering, [*CLUSTERINGS])}'

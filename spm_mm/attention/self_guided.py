@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import Linear, conv_on_map, init_convs
 from spm_mm.ops import attend_and_receive, from_windows, pad_to_multiple, sorted_runs, to_windows
 from spm_mm.registry import suggest
@@ -96,11 +96,14 @@ class SelfGuidedAttention(LocallyEnhancedAttention):
     ) -> None:
         super().__init__(channels, num_heads, qkv_bias)
         self.regions = tuple(map(tuple, regions))
-        if not self.regions or any(len(r) != 2 or min(r) < 1 for r in self.regions):
+        if not self.regions or any(len(region) != 2 for region in self.regions):
             raise UserError(
-                'regions must be pairs (share, rate) of whole numbers from 1 on, from the least to'
-                f' the most significant, got {regions!r}'
+                'regions must be pairs (share, rate), from the least to the most significant, got'
+                f' {regions!r}'
             )
+        for share, rate in self.regions:
+            check_count('each share of regions', share)
+            check_count('each rate of regions', rate)
         self.aggregate = nn.ModuleList(nn.Linear(rate, 1) for _, rate in self.regions)
 
     def runs(self, significance: Tensor) -> list[Tensor]:
@@ -261,14 +264,15 @@ class HybridScaleAttention(nn.Module):
         keep_border: bool = True,
     ) -> None:
         super().__init__()
-        if not scales or min(scales) < 1 or num_heads % len(scales) or channels % num_heads:
+        check_heads(channels, num_heads)
+        check_count('window_size', window_size)
+        if not scales or num_heads % len(scales):
             raise UserError(
-                'scales must be whole numbers from 1 on, as many as divide num_heads, and num_heads'
-                f' must divide the channels, got scales={tuple(scales)}, num_heads={num_heads},'
-                f' channels={channels}'
+                f'scales must be as many as divide num_heads, got scales={tuple(scales)},'
+                f' num_heads={num_heads}'
             )
-        if window_size < 1:
-            raise UserError(f'window_size must be at least 1, got {window_size}')
+        for scale in scales:
+            check_count('each of scales', scale)
         if guide is not None and guide not in GUIDES:
             raise UserError(f'guide has unknown value {guide!r}: {suggest(guide, [*GUIDES])}')
         self.guide = guide

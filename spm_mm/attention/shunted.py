@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import Linear, conv_on_map
 
 
@@ -86,13 +86,11 @@ class ShuntedAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, sr_ratio: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        if channels % num_heads or num_heads % 2:
-            raise UserError(
-                'num_heads must be even and divide the channels, got'
-                f' num_heads={num_heads}, channels={channels}'
-            )
-        if sr_ratio < 2 or sr_ratio % 2:
-            raise UserError(f'sr_ratio must be even and 2 or more, got {sr_ratio!r}')
+        check_heads(channels, num_heads)
+        check_count('sr_ratio', sr_ratio)
+        for name, value in (('num_heads', num_heads), ('sr_ratio', sr_ratio)):
+            if value % 2:
+                raise UserError(f'{name} must be even, got {value}')
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
         self.q = Linear(channels, channels, bias=qkv_bias)

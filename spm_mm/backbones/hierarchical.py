@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spm_mm.compat import check_state_dict, load_weights
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import PointwiseConv
 from spm_mm.merging import Merging
 from spm_mm.ops import TokenMap, as_map
@@ -101,8 +101,8 @@ class HierarchicalBackbone(BaseModule):
                 f"out_type='cls_token' puts out the last stage alone, got out_indices"
                 f'={list(out_indices)}: leave them out'
             )
-        if frozen_stages not in range(-1, total + 1):
-            raise UserError(f'frozen_stages must be from -1 to {total}, got {frozen_stages}')
+        check_count('in_channels', in_channels)
+        check_count('frozen_stages', frozen_stages, -1, total)
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
         self.in_channels = in_channels
@@ -140,6 +140,9 @@ class HierarchicalBackbone(BaseModule):
             raise UserError(
                 f'the lists of arch must have one entry for each of 4 stages, got {lengths}'
             )
+        for key in ('embed_dims', 'depths'):
+            for value in arch[key]:
+                check_count(f'each of {key}', value)
         return dict(arch)
 
     def build_mergings(self, merging: dict | Sequence[dict] | None, default: dict) -> nn.ModuleList:

@@ -9,7 +9,7 @@ from torch import nn
 from spm_mm.attention import RelativePositionAttention, SpatialReductionAttention
 from spm_mm.backbones.hierarchical import HierarchicalBackbone
 from spm_mm.backbones.pvt import PVTBlock, PVTStage
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import MLP, PatchStem
 from spm_mm.registry import MODELS, suggest
 
@@ -95,8 +95,7 @@ class LIT(HierarchicalBackbone):
                 "out_type='cls_token' needs absolute positions, and this arch has relative ones: use"
                 " 'avg_featmap'"
             )
-        if img_size < self.min_size:
-            raise UserError(f'img_size must be at least {self.min_size}, got {img_size}')
+        check_count('img_size', img_size, self.min_size)
         if out_norms and (
             self.out_type != 'featmap' or not set(out_norms) <= set(self.out_indices)
         ):

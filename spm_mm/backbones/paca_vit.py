@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spm_mm.attention import ConvMixerTeacher, PatchToClusterAttention, assign
 from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_block
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import DepthwiseMLP, DoubleConvStem, init_convs, resize_map
 from spm_mm.merging import ConvMerging
 from spm_mm.registry import MODELS
@@ -153,11 +153,12 @@ class PaCaViT(HierarchicalBackbone):
             ('num_clusters', num_clusters),
             ('clustering_interval', clustering_interval),
         ):
-            if len(values) != len(dims) or any(not isinstance(n, int) or n < 0 for n in values):
+            if len(values) != len(dims):
                 raise UserError(
-                    f'{name} must have one number, 0 or more, for each of {len(dims)} stages, got'
-                    f' {list(values)}'
+                    f'{name} must have one number for each of {len(dims)} stages, got {list(values)}'
                 )
+            for value in values:
+                check_count(f'each of {name}', value, 0)
         if external and (clustering is not None or any(clustering_interval)):
             raise UserError(
                 f'an arch with a teacher has no clustering of its own, got clustering={clustering!r}'

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks, run_token_blocks
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import MLP, PatchStem, PositionEmbedding, TokenDepthwiseMLP
 from spm_mm.ops import TokenMap
 from spm_mm.registry import MODELS
@@ -198,8 +198,7 @@ class PVT(HierarchicalBackbone):
                 f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
                 f' got {list(attention)}'
             )
-        if img_size < self.min_size:
-            raise UserError(f'img_size must be at least {self.min_size}, got {img_size}')
+        check_count('img_size', img_size, self.min_size)
         rates = self.drop_path_rates()
         self.stem = PatchStem(self.in_channels, dims[0])
         self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spm_mm.attention import HybridScaleAttention, LocallyEnhancedAttention, SelfGuidedAttention
 from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_block
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import (
     DepthwiseMLP,
     PositionEmbedding,
@@ -212,8 +212,7 @@ class SGFormer(HierarchicalBackbone):
                 raise UserError(
                     f'{name} must have one entry for each of stages 1 to {len(dims) - 1}, got {lists!r}'
                 )
-        if img_size < self.min_size:
-            raise UserError(f'img_size must be at least {self.min_size}, got {img_size}')
+        check_count('img_size', img_size, self.min_size)
 
         def attention(i: int, block: int) -> nn.Module:
             if i == len(dims) - 1:

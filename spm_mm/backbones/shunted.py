@@ -5,6 +5,7 @@ https://arxiv.org/abs/2111.15193.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from spm_mm.attention import LocalValueAttention, ShuntedAttention
@@ -21,17 +22,20 @@ __all__ = ['ShuntedTransformer']
 class ShuntedStem(nn.Module):
     """A 7x7 convolution of stride 2, 3x3 convolutions, a 2x2 convolution of stride 2, a LayerNorm.
 
-    A batch norm and a ReLU follow all convolutions but the last.
+    A norm and a ReLU follow all convolutions but the last.
 
     Args:
         in_channels: Channels of the image.
         out_channels: Width of the first stage.
         extra_convs: Number of 3x3 convolutions.
+        norm_cfg: Norm behind them and the 7x7 convolution.
 
     Shape: image (B, C_in, H, W) to map (B, floor(ceil(H / 2) / 2), floor(ceil(W / 2) / 2), C_out).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, extra_convs: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, extra_convs: int, norm_cfg: dict
+    ) -> None:
         super().__init__()
         check_count('stem_convs', extra_convs, 0)
         layers: list[nn.Module] = []
@@ -39,7 +43,7 @@ class ShuntedStem(nn.Module):
             size, stride, width = (3, 1, out_channels) if i else (7, 2, in_channels)
             layers += [
                 nn.Conv2d(width, out_channels, size, stride, padding=size // 2, bias=False),
-                nn.BatchNorm2d(out_channels),
+                build_norm_layer(norm_cfg, out_channels)[1],
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers, nn.Conv2d(out_channels, out_channels, 2, stride=2))
@@ -69,6 +73,8 @@ class ShuntedTransformer(HierarchicalBackbone):
         merging: One config for the three transitions or a list of three. Default: Shunted's own 3x3
             convolution, ``dict(type='ConvMerging', kernel_size=3)``.
         qkv_bias: Whether query, key and value projections have a bias.
+        norm_cfg: Norm between the convolutions of the stem. Default: ``dict(type='BN')``, as published,
+            which keeps running statistics: with few images a device use ``dict(type='SyncBN')``.
         kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
 
     Shape: image (B, 3, H, W), H and W at least 32, to maps of 64, 128, 256 and 512 channels at strides
@@ -97,12 +103,15 @@ class ShuntedTransformer(HierarchicalBackbone):
         arch: str | Mapping[str, Any] = 'tiny',
         merging: dict | Sequence[dict] | None = None,
         qkv_bias: bool = True,
+        norm_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
         dims = self.arch['embed_dims']
         rates = self.drop_path_rates()
-        self.stem = ShuntedStem(self.in_channels, dims[0], self.arch['stem_convs'])
+        self.stem = ShuntedStem(
+            self.in_channels, dims[0], self.arch['stem_convs'], dict(norm_cfg or {'type': 'BN'})
+        )
         self.mergings = self.build_mergings(merging, {'type': 'ConvMerging', 'kernel_size': 3})
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):

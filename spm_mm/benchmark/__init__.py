@@ -18,6 +18,7 @@ from spm_mm.benchmark.subjects import (
     Subject,
     clustering_subject,
     gle_subjects,
+    neighborhood_subjects,
     rivals_of,
     subject_of,
 )
@@ -39,6 +40,7 @@ __all__ = [
     'gle_subjects',
     'machine_rates',
     'measure_all',
+    'neighborhood_subjects',
     'rivals_of',
     'slope',
     'slopes',

@@ -3,21 +3,23 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.backbones import NAT, HierarchicalBackbone
 from spm_mm.benchmark.hosts import HOST_FORMS, host_twin
 from spm_mm.errors import UserError
 from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
-from spm_mm.ops import dpc_knn
+from spm_mm.ops import dpc_knn, neighborhood_attention, neighborhood_attention_reference
 from spm_mm.registry import MODELS, SCOPE, registered, suggest
 
 AGAINST = ('host', 'literal', 'with_cp')
@@ -173,3 +175,80 @@ def clustering_subject() -> Subject:
         return torch.randn(batch, math.prod(side // 16 for side in size), 512)
 
     return Subject('DPC-kNN', Clustering, draw, part=True)
+
+
+class Neighborhood(nn.Module):
+    """Neighborhood attention alone: queries, keys and values (B, H, W, 3, G, D) to (B, H, W, G, D).
+
+    Under autocast they take its type, which they would have from the linear layer before.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(num_heads, 13, 13))
+        self.attend: Callable[..., Tensor] = neighborhood_attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        return self.attend(*x.unbind(3), self.table)
+
+
+def attend_whole_map(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    """Neighborhood attention as one fused product of all pairs, with a mask for those too far apart."""
+    kernel = (table.shape[1] + 1) // 2
+    near, selectors = [], []
+    for length in q.shape[1:3]:
+        key = torch.arange(length, device=q.device)
+        first = (key[:, None] - kernel // 2).clamp(0, length - kernel)
+        near.append((key >= first) & (key < first + kernel))
+        shift = key - key[:, None] + kernel - 1
+        shifts = torch.arange(table.shape[1], device=q.device)
+        selectors.append((shift[..., None] == shifts).to(table.dtype))
+    # By products, as in the operator itself: the backward pass of an index is slow.
+    bias = torch.einsum('yis,gst,xjt->gyxij', selectors[0], table, selectors[1])
+    bias = bias.masked_fill(~(near[0][:, None, :, None] & near[1][:, None]), float('-inf'))
+    tokens = (t.flatten(1, 2).transpose(1, 2) for t in (q, k, v))
+    # Of four dimensions, or PyTorch's fused kernel for the CPU does not take it.
+    mask = bias.flatten(3).flatten(1, 2).to(q.dtype)[None]
+    return F.scaled_dot_product_attention(*tokens, attn_mask=mask).transpose(1, 2).reshape(q.shape)
+
+
+ROUTES = {'gathered': neighborhood_attention_reference, 'whole map': attend_whole_map}
+LARGEST_WHOLE_MAP = 4096
+"""Cells; the mask has the square of their number in every head."""
+
+
+def neighborhood_subjects(sizes: Sequence[tuple[int, int]]) -> list[Subject]:
+    """NAT-Mini's neighborhood attention alone, at the maps of its four stages, and other exact routes.
+
+    These are its definition, which gathers the keys and values of every query, and one product over
+    the whole map, where the largest of ``sizes`` has maps of at most :data:`LARGEST_WHOLE_MAP` cells.
+    """
+
+    def grid(size: tuple[int, int], stride: int) -> list[int]:
+        return [max(7, math.ceil(side / stride)) for side in size]
+
+    def draw(batch: int, size: tuple[int, int], stride: int, num_heads: int) -> Tensor:
+        return torch.randn(batch, *grid(size, stride), 3, num_heads, 32)
+
+    def change(module: nn.Module, route: Callable[..., Tensor]) -> nn.Module:
+        module.attend = route
+        return module
+
+    subjects = []
+    for i, num_heads in enumerate(NAT.arch_settings['mini']['num_heads']):
+        name, stride = f'NA stage {i + 1}', 4 * 2**i
+        ours = Subject(
+            name,
+            partial(Neighborhood, num_heads),
+            partial(draw, stride=stride, num_heads=num_heads),
+            name,
+            part=True,
+        )
+        subjects.append(ours)
+        cells = max(math.prod(grid(size, stride)) for size in sizes)
+        for label, route in ROUTES.items():
+            if label != 'whole map' or cells <= LARGEST_WHOLE_MAP:
+                subjects.append(_twin(ours, label, partial(change, route=route)))
+    return subjects

@@ -22,6 +22,47 @@ def rename_by(rules: Rules, key: str) -> str | None:
     return None
 
 
+def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
+    """Blocks of each of four stages.
+
+    Args:
+        state_dict: The official weights.
+        pattern: How the keys of a block begin, with its number as the only group; ``{0}`` stands for
+            the stage counted from 0, ``{1}`` for the stage counted from 1.
+    """
+    patterns = [re.compile(pattern.format(i, i + 1)) for i in range(4)]
+    return tuple(len({m[1] for key in state_dict if (m := p.match(key))}) for p in patterns)
+
+
+def find_arch(
+    family: type[HierarchicalBackbone],
+    name: str,
+    state_dict: Mapping[str, Tensor],
+    pattern: str,
+    fits: Callable[[Mapping[str, Any]], bool],
+) -> str:
+    """Name of the architecture that a checkpoint belongs to, told from its blocks per stage.
+
+    Args:
+        family: The backbone whose architectures come into question.
+        name: What the official models are called.
+        state_dict: The official weights.
+        pattern: Of the blocks, see :func:`count_blocks`.
+        fits: What else must hold, given the settings of an architecture with as many blocks.
+
+    Raises:
+        UserError: If there is none, so that it is no checkpoint of these models.
+    """
+    depths = count_blocks(state_dict, pattern)
+    for arch, settings in family.arch_settings.items():
+        if settings['depths'] == depths and fits(settings):
+            return arch
+    raise UserError(
+        f'this is no checkpoint of {name} {", ".join(family.arch_settings)}: its blocks per stage are'
+        f' {depths}, its first keys {list(state_dict)[:3]}'
+    )
+
+
 @dataclass(frozen=True)
 class Conversion:
     """An official state dict under our names, and what became of every key."""
@@ -57,6 +98,12 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = nn.ModuleDict({'fc': nn.Linear(in_channels, num_classes)})
+
+    @classmethod
+    def of(cls, backbone: HierarchicalBackbone, state_dict: Mapping[str, Tensor]) -> 'Classifier':
+        """With as many classes as official weights have that call the layer ``head``, or 1000."""
+        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
+        return cls(backbone, backbone.arch['embed_dims'][-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head['fc'](self.backbone(x)[-1])

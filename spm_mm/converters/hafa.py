@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.backbones import PVT, HierarchicalBackbone, PVTv2
 from spm_mm.backbones.pvt import PVTStage, TokenBlock
-from spm_mm.converters.base import Classifier, Twin, rename_by
+from spm_mm.converters.base import Classifier, Twin, find_arch, rename_by
 from spm_mm.converters.lit import LITConverter
 from spm_mm.converters.pvt_v2 import PVTv2Converter
 from spm_mm.errors import UserError
@@ -92,18 +92,15 @@ class HAFAConverter(LITConverter):
         return super().dropped(key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        depths = tuple(
-            len({m[1] for key in state_dict if (m := re.match(rf'block{i}\.(\d+)\.', key))})
-            for i in range(1, 5)
+        arch = find_arch(
+            PVT,
+            'PVT with HAFA',
+            state_dict,
+            r'block{1}\.(\d+)\.',
+            lambda _: 'patch_embed4.score.weight' in state_dict,
         )
-        for arch, settings in PVT.arch_settings.items():
-            if depths == settings['depths'] and 'patch_embed4.score.weight' in state_dict:
-                size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
-                return _model(PVT, arch, state_dict, img_size=size)
-        raise UserError(
-            f'this is no checkpoint of PVT {", ".join(PVT.arch_settings)} with HAFA: its blocks per'
-            f' stage are {depths}, its first keys {list(state_dict)[:3]}'
-        )
+        size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
+        return _model(PVT, arch, state_dict, img_size=size)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -166,8 +163,7 @@ def _model(
     if 'head.weight' not in state_dict:
         return nn.ModuleDict({'backbone': family(arch, merging=MERGING, **options)})
     backbone = family(arch, merging=MERGING, out_type='avg_featmap', **options)
-    classes, channels = state_dict['head.weight'].shape
-    return Classifier(backbone, channels, classes)
+    return Classifier.of(backbone, state_dict)
 
 
 def _watched(

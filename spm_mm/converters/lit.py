@@ -1,16 +1,14 @@
 """LIT (ziplab/LIT): LIT-Tiny's code base and that of small, medium and base, with the dense forms."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from spm_mm.backbones import LIT
-from spm_mm.converters.base import Classifier, Twin, rename_by, run_classifier
+from spm_mm.converters.base import Classifier, Twin, find_arch, rename_by, run_classifier
 from spm_mm.converters.pvt import PVTConverter
-from spm_mm.errors import UserError
 from spm_mm.layers import conv_on_map
 from spm_mm.merging import DeformableMerging
 
@@ -74,20 +72,13 @@ class LITConverter(PVTConverter):
         return super().dropped(key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        depths = tuple(
-            len({m[0] for key in state_dict if (m := re.match(rf'{stage}\.\d+\.', key))})
-            for stage in (rf'(?:layers\.{i}\.blocks|block{i + 1})' for i in range(4))
-        )
-        width = len(state_dict.get('patch_embed.proj.weight', ()))
-        for arch, settings in LIT.arch_settings.items():
-            tiny = settings['position'] == 'absolute'
-            fits = 'pos_embed1' in state_dict if tiny else width == settings['embed_dims'][0]
-            if fits and depths == settings['depths']:
-                return _model(arch, tiny, state_dict)
-        raise UserError(
-            f'this is no checkpoint of LIT {", ".join(LIT.arch_settings)}: its blocks per stage are'
-            f' {depths}, its first keys {list(state_dict)[:3]}'
-        )
+        def fits(settings: Mapping[str, Any]) -> bool:
+            if settings['position'] == 'absolute':
+                return 'pos_embed1' in state_dict
+            return len(state_dict.get('patch_embed.proj.weight', ())) == settings['embed_dims'][0]
+
+        pattern = r'(?:layers\.{0}\.blocks|block{1})\.(\d+)\.'
+        return _model(find_arch(LIT, 'LIT', state_dict, pattern, fits), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -105,14 +96,14 @@ class LITConverter(PVTConverter):
         )
 
 
-def _model(arch: str, tiny: bool, state_dict: Mapping[str, Tensor]) -> nn.Module:
+def _model(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
     size = _image_size(state_dict)
     if 'head.weight' not in state_dict:
         out_norms = [i for i in range(4) if f'norm{i}.weight' in state_dict]
         return nn.ModuleDict({'backbone': LIT(arch, img_size=size, out_norms=out_norms)})
-    out_type = 'cls_token' if tiny else 'avg_featmap'
-    classes, channels = state_dict['head.weight'].shape
-    return Classifier(LIT(arch, img_size=size, out_type=out_type), channels, classes)
+    absolute = LIT.arch_settings[arch]['position'] == 'absolute'
+    out_type = 'cls_token' if absolute else 'avg_featmap'
+    return Classifier.of(LIT(arch, img_size=size, out_type=out_type), state_dict)
 
 
 def _image_size(state_dict: Mapping[str, Tensor]) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
+from spm_mm.converters.base import find_arch
 from spm_mm.converters.pvt_v2 import MMDetPVTv2Converter
-from spm_mm.errors import UserError
 
 
 class MMDetPVTConverter(MMDetPVTv2Converter):
@@ -36,15 +36,12 @@ class MMDetPVTConverter(MMDetPVTv2Converter):
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        depths = tuple(
-            len({m[1] for key in keys if (m := re.match(rf'layers\.{i}\.1\.(\d+)\.norm1', key))})
-            for i in range(4)
+        arch = find_arch(
+            PVT,
+            "MMDetection's PVT",
+            keys,
+            r'layers\.{0}\.1\.(\d+)\.norm1',
+            lambda _: 'layers.0.1.0.pos_embed' in keys,
         )
-        for arch, settings in PVT.arch_settings.items():
-            if depths == settings['depths'] and 'layers.0.1.0.pos_embed' in keys:
-                side = 4 * math.isqrt(keys['layers.0.1.0.pos_embed'].shape[1])
-                return nn.ModuleDict({'backbone': PVT(arch, img_size=side)})
-        raise UserError(
-            f"this is no checkpoint of MMDetection's PVT {', '.join(PVT.arch_settings)}: its blocks"
-            f' per stage are {depths}, its first keys {list(state_dict)[:3]}'
-        )
+        side = 4 * math.isqrt(keys['layers.0.1.0.pos_embed'].shape[1])
+        return nn.ModuleDict({'backbone': PVT(arch, img_size=side)})

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import NAT
-from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
 MERGING = {'reduction': 'conv', 'norm': 'norm'}
@@ -57,9 +56,7 @@ class NATConverter(Converter):
         arch = _arch(keys)
         if 'norm0.weight' in keys:
             return nn.ModuleDict({'backbone': NAT(arch)})
-        classes = len(keys['head.weight']) if 'head.weight' in keys else 1000
-        channels = NAT.arch_settings[arch]['embed_dims'][-1]
-        return Classifier(NAT(arch, out_type='avg_featmap'), channels, classes)
+        return Classifier.of(NAT(arch, out_type='avg_featmap'), keys)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -67,24 +64,18 @@ class NATConverter(Converter):
         # The fixtures hold the weights of both forms.
         arch = _arch(state_dict)
         dense = NAT(arch)
-        classes, channels = state_dict['head.weight'].shape
-        model = Classifier(NAT(arch, out_type='avg_featmap'), channels, classes)
+        model = Classifier.of(NAT(arch, out_type='avg_featmap'), state_dict)
         for norm, other in zip(model.backbone.norms, dense.norms, strict=True):
             norm.add_module('out', other.out)
         return Twin(model, run_classifier(model, dense))
 
 
 def _arch(state_dict: Mapping[str, Tensor]) -> str:
-    """Name of the architecture, told from blocks and width."""
-    depths = tuple(
-        len({m[1] for key in state_dict if (m := re.match(rf'levels\.{i}\.blocks\.(\d+)\.', key))})
-        for i in range(4)
-    )
     width = len(state_dict.get('patch_embed.norm.weight', ()))
-    for arch, settings in NAT.arch_settings.items():
-        if (depths, width) == (settings['depths'], settings['embed_dims'][0]):
-            return arch
-    raise UserError(
-        f'this is no checkpoint of NAT {", ".join(NAT.arch_settings)}: its blocks per stage are'
-        f' {depths}, its first keys {list(state_dict)[:3]}'
+    return find_arch(
+        NAT,
+        'NAT',
+        state_dict,
+        r'levels\.{0}\.blocks\.(\d+)\.',
+        lambda settings: settings['embed_dims'][0] == width,
     )

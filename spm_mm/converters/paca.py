@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from spm_mm.attention import assign
 from spm_mm.backbones import PaCaViT
-from spm_mm.converters.base import Classifier, Conversion, Converter, Twin
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Conversion, Converter, Twin, count_blocks, find_arch
 from spm_mm.registry import MODELS
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
@@ -134,8 +133,7 @@ class PaCaConverter(Converter):
         backbone_weights = {key.removeprefix('backbone.'): v for key, v in state_dict.items()}
         backbone = _backbone(backbone_weights)
         if 'head.weight' in state_dict:
-            classes, channels = state_dict['head.weight'].shape
-            return Classifier(backbone, channels, classes)
+            return Classifier.of(backbone, state_dict)
         parts = {'backbone': backbone}
         if 'decode_head.clustering.1.weight' in state_dict:
             parts['decode_head'] = _head(state_dict, 'decode_head.')
@@ -155,8 +153,7 @@ class PaCaConverter(Converter):
 
         model = nn.ModuleDict({'backbone': _backbone(state_dict, out_type='featmap')})
         if 'head.weight' in state_dict:
-            classes, channels = state_dict['head.weight'].shape
-            model = Classifier(model['backbone'], channels, classes)
+            model = Classifier.of(model['backbone'], state_dict)
         backbone = model.get_submodule('backbone')
 
         def run(x: Tensor) -> dict[str, Tensor]:
@@ -180,26 +177,19 @@ def _clustering(state_dict: Mapping[str, Tensor]) -> str | None:
     return None if not last else 'conv' if '4' in last else 'mlp'
 
 
-def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
-    """How many different numbers there are where the group of ``pattern`` is."""
-    return len({m[1] for key in state_dict if (m := re.match(pattern, key))})
-
-
 def _backbone(state_dict: Mapping[str, Tensor], out_type: str | None = None) -> PaCaViT:
     stages = range(1, 5)
     clustering = _clustering(state_dict)
     last = {'conv': 4, 'mlp': 2, None: None}[clustering]
-    depths = tuple(_count(state_dict, rf'stage{i}\.(\d+)\.') for i in stages)
-    teacher_depths = tuple(_count(state_dict, rf'paca_teacher\.block{i}\.(\d+)\.') for i in stages)
-    widths = tuple(len(state_dict.get(f'norm{i}.weight', ())) for i in stages)
-    told = {'embed_dims': widths, 'depths': depths, 'teacher_depths': teacher_depths}
-    named = (a for a, known in PaCaViT.arch_settings.items() if known.items() >= told.items())
-    arch = next(named, None)
-    if arch is None:
-        raise UserError(
-            f'this is no checkpoint of PaCa-ViT {", ".join(PaCaViT.arch_settings)}: its blocks per'
-            f' stage are {depths}, its widths {widths}, its first keys {list(state_dict)[:3]}'
-        )
+    told = {
+        'embed_dims': tuple(len(state_dict.get(f'norm{i}.weight', ())) for i in stages),
+        'teacher_depths': count_blocks(state_dict, r'paca_teacher\.block{1}\.(\d+)\.'),
+    }
+    arch = find_arch(
+        PaCaViT, 'PaCa-ViT', state_dict, r'stage{1}\.(\d+)\.',
+        lambda settings: settings.items() >= told.items(),
+    )  # fmt: skip
+    depths = PaCaViT.arch_settings[arch]['depths']
     num_clusters, intervals = [], []
     for i in stages:
         own = f'stage{i}.{{}}.attn.clustering.clustering.{last}.weight'
@@ -220,7 +210,8 @@ def _backbone(state_dict: Mapping[str, Tensor], out_type: str | None = None) -> 
 
 def _head(state_dict: Mapping[str, Tensor], prefix: str = '', **options: Any) -> nn.Module:
     """PaCaHead, which needs MMSegmentation."""
-    levels = _count(state_dict, rf'{re.escape(prefix)}convs\.(\d+)\.')
+    convs = re.compile(rf'{re.escape(prefix)}convs\.(\d+)\.')
+    levels = len({m[1] for key in state_dict if (m := convs.match(key))})
     return MODELS.build(
         dict(
             type='spm_mm.PaCaHead',

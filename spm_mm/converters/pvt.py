@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
-from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
 from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
 
 # Tried in order on the whole key; the first that matches is taken.
@@ -79,18 +78,12 @@ class PVTConverter(Converter):
         return {}
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
-        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
-        for arch, settings in PVT.arch_settings.items():
-            if _depths(state_dict) == settings['depths'] and 'pos_embed1' in state_dict:
-                size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
-                backbone = PVT(
-                    arch, merging=_merging(state_dict), out_type='cls_token', img_size=size
-                )
-                return Classifier(backbone, settings['embed_dims'][-1], classes)
-        raise UserError(
-            f'this is no checkpoint of PVT {", ".join(PVT.arch_settings)}: its blocks per stage are'
-            f' {_depths(state_dict)}, its first keys {list(state_dict)[:3]}'
+        arch = find_arch(
+            PVT, 'PVT', state_dict, r'block{1}\.(\d+)\.', lambda _: 'pos_embed1' in state_dict
         )
+        size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
+        backbone = PVT(arch, merging=_merging(state_dict), out_type='cls_token', img_size=size)
+        return Classifier.of(backbone, state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -120,11 +113,6 @@ class PVTConverter(Converter):
         size = 4 * model.backbone.stages[0].position.table.shape[1]
         dense = PVT(model.backbone.arch, merging=_merging(state_dict), img_size=size)
         return Twin(model, run_classifier(model, dense))
-
-
-def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
-    blocks = {m[0] for key in state_dict if (m := re.match(r'block(\d)\.\d+\.', key))}
-    return tuple(sum(block.startswith(f'block{i}.') for block in blocks) for i in range(1, 5))
 
 
 def _merging(state_dict: Mapping[str, Tensor]) -> list[dict]:

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVTv2
-from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
 
 # Tried in order on the whole key; the first that matches is taken.
 RULES = (
@@ -65,17 +64,11 @@ class PVTv2Converter(Converter):
 
     def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
         """Name of the architecture that a checkpoint belongs to."""
-        depths = tuple(
-            len({m[1] for key in state_dict if (m := re.match(rf'block{i}\.(\d+)\.', key))})
-            for i in range(1, 5)
-        )
-        width = len(state_dict.get('norm4.weight', ()))
-        return _arch(depths, width, 'block4.0.attn.sr.weight' in state_dict, state_dict)
+        told = len(state_dict.get('norm4.weight', ())), 'block4.0.attn.sr.weight' in state_dict
+        return _arch(state_dict, r'block{1}\.(\d+)\.', *told)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
-        backbone = PVTv2(self.arch_of(state_dict), out_type='avg_featmap')
-        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
-        return Classifier(backbone, backbone.arch['embed_dims'][-1], classes)
+        return Classifier.of(PVTv2(self.arch_of(state_dict), out_type='avg_featmap'), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -115,12 +108,9 @@ class MMDetPVTv2Converter(Converter):
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        depths = tuple(
-            len({m[1] for key in keys if (m := re.match(rf'layers\.{i}\.1\.(\d+)\.', key))})
-            for i in range(4)
-        )
         width = len(keys.get('layers.3.2.weight', ()))
-        return nn.ModuleDict({'backbone': PVTv2(_arch(depths, width, False, state_dict))})
+        arch = _arch(keys, r'layers\.{0}\.1\.(\d+)\.', width, linear=False)
+        return nn.ModuleDict({'backbone': PVTv2(arch)})
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -132,18 +122,10 @@ class MMDetPVTv2Converter(Converter):
         )
 
 
-def _arch(
-    depths: tuple[int, ...], width: int, linear: bool, state_dict: Mapping[str, Tensor]
-) -> str:
-    """Name of the architecture with these blocks per stage and last width."""
-    for arch, settings in PVTv2.arch_settings.items():
-        if (settings['depths'], settings['embed_dims'][-1], settings['linear']) == (
-            depths,
-            width,
-            linear,
-        ):
-            return arch
-    raise UserError(
-        f'this is no checkpoint of PVTv2 {", ".join(PVTv2.arch_settings)}: its blocks per stage are'
-        f' {depths}, its first keys {list(state_dict)[:3]}'
-    )
+def _arch(state_dict: Mapping[str, Tensor], pattern: str, width: int, linear: bool) -> str:
+    """Name of the architecture with so many blocks, this last width and kind of attention."""
+
+    def fits(settings: Mapping[str, Any]) -> bool:
+        return (settings['embed_dims'][-1], settings['linear']) == (width, linear)
+
+    return find_arch(PVTv2, 'PVTv2', state_dict, pattern, fits)

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from spm_mm.attention import HybridScaleAttention, LocallyEnhancedAttention, SelfGuidedAttention
 from spm_mm.backbones import SGFormer
 from spm_mm.backbones.sg_former import REGIONS
-from spm_mm.converters.base import Classifier, Conversion, Converter, Twin, rename_by
-from spm_mm.errors import UserError
+from spm_mm.converters.base import (
+    Classifier,
+    Conversion,
+    Converter,
+    Twin,
+    find_arch,
+    rename_by,
+)
 
 NORM = {'c': 'conv', 'bn': 'gn'}  # the official `bn` is a group norm
 MERGING = {'1': 'expand', '2': 'merge', '3': 'mix'}
@@ -111,16 +117,15 @@ class SGFormerConverter(Converter):
         return conversion
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
-        depths = _depths(state_dict)
-        for arch, settings in SGFormer.arch_settings.items():
-            if 'pos_embed' in state_dict and depths == settings['depths']:
-                side = 4 * math.isqrt(state_dict['pos_embed'].shape[1])
-                classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
-                return _classifier(arch, side, classes)
-        raise UserError(
-            f'this is no checkpoint of SGFormer {", ".join(SGFormer.arch_settings)}: its blocks per'
-            f' stage are {depths}, its first keys {list(state_dict)[:3]}'
+        arch = find_arch(
+            SGFormer,
+            'SGFormer',
+            state_dict,
+            r'block{1}\.(\d+)\.',
+            lambda _: 'pos_embed' in state_dict,
         )
+        side = 4 * math.isqrt(state_dict['pos_embed'].shape[1])
+        return Classifier.of(SGFormer(arch, out_type='avg_featmap', img_size=side), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -137,14 +142,9 @@ class SGFormerConverter(Converter):
 
             return Twin(nn.ModuleDict({'attn': part}), run_part, prefix='attn.')
         arch = {'s': 'small', 'm': 'medium', 'b': 'base'}[callable_name[-1]]
-        model = _classifier(arch, config['img_size'], 1000)
-
+        backbone = SGFormer(arch, out_type='avg_featmap', img_size=config['img_size'])
+        model = Classifier.of(backbone, state_dict)
         return Twin(model, lambda x: _run(model, x))
-
-
-def _classifier(arch: str, img_size: int, classes: int) -> Classifier:
-    backbone = SGFormer(arch, out_type='avg_featmap', img_size=img_size)
-    return Classifier(backbone, backbone.arch['embed_dims'][-1], classes)
 
 
 def _run(model: Classifier, x: Tensor) -> dict[str, Tensor]:
@@ -181,8 +181,3 @@ def _run(model: Classifier, x: Tensor) -> dict[str, Tensor]:
     for handle in handles:
         handle.remove()
     return outputs
-
-
-def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
-    blocks = {m[0] for key in state_dict if (m := re.match(r'block(\d)\.\d+\.', key))}
-    return tuple(sum(block.startswith(f'block{i}.') for block in blocks) for i in range(1, 5))

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spm_mm.backbones import ShuntedTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin, rename_by, run_classifier
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
 
 PARTS = {'proj': 'conv', 'norm': 'norm'}
 ATTENTION = {'sr': 'merge', 'norm': 'norm', 'kv': 'kv', 'local_conv': 'local'}
@@ -46,19 +45,14 @@ class ShuntedConverter(Converter):
         return rename_by(RULES, key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
-        depths = tuple(
-            len({m[1] for key in state_dict if (m := re.match(rf'block{i}\.(\d+)\.', key))})
-            for i in range(1, 5)
+        arch = find_arch(
+            ShuntedTransformer,
+            'Shunted',
+            state_dict,
+            r'block{1}\.(\d+)\.',
+            lambda _: 'block1.0.attn.sr2.weight' in state_dict,
         )
-        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
-        for arch, settings in ShuntedTransformer.arch_settings.items():
-            if 'block1.0.attn.sr2.weight' in state_dict and depths == settings['depths']:
-                backbone = ShuntedTransformer(arch, out_type='avg_featmap')
-                return Classifier(backbone, settings['embed_dims'][-1], classes)
-        raise UserError(
-            f'this is no checkpoint of Shunted {", ".join(ShuntedTransformer.arch_settings)}: its'
-            f' blocks per stage are {depths}, its first keys {list(state_dict)[:3]}'
-        )
+        return Classifier.of(ShuntedTransformer(arch, out_type='avg_featmap'), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import SwinTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin, rename_by
-from spm_mm.errors import UserError
+from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by
 
 TABLE = 'relative_position_bias_table'
 # Tried in order on the key without `backbone.`; the first that matches is taken.
@@ -50,7 +49,7 @@ class SwinConverter(Converter):
     fixtures = ('swin_t', 'swin_s')
     rules = RULES
     head = r'head\.fc\.(\w+)'
-    blocks = r'stages\.{}\.blocks\.(\d+)\.'
+    blocks = r'stages\.{0}\.blocks\.(\d+)\.'
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(self.head, key):
@@ -82,21 +81,16 @@ class SwinConverter(Converter):
     def build(self, state_dict: Mapping[str, Tensor], **options: Any) -> SwinTransformer:
         """The backbone that weights belong to, told from blocks, width and tables."""
         keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        depths = tuple(
-            len({m[1] for key in keys if (m := re.match(self.blocks.format(i), key))})
-            for i in range(4)
-        )
         width = len(keys.get('patch_embed.norm.weight', ()))
-        for arch, settings in SwinTransformer.arch_settings.items():
-            if (depths, width) == (settings['depths'], settings['embed_dims'][0]):
-                table = next(value for key, value in keys.items() if key.endswith(TABLE))
-                return SwinTransformer(
-                    arch, window_size=(math.isqrt(len(table)) + 1) // 2, **options
-                )
-        raise UserError(
-            f'this is no checkpoint of Swin {", ".join(SwinTransformer.arch_settings)}: its blocks'
-            f' per stage are {depths}, its first keys {list(state_dict)[:3]}'
+        arch = find_arch(
+            SwinTransformer,
+            'Swin',
+            keys,
+            self.blocks,
+            lambda settings: settings['embed_dims'][0] == width,
         )
+        table = next(value for key, value in keys.items() if key.endswith(TABLE))
+        return SwinTransformer(arch, window_size=(math.isqrt(len(table)) + 1) // 2, **options)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -116,7 +110,7 @@ class OfficialSwinConverter(SwinConverter):
     fixtures = ()
     rules = OFFICIAL_RULES
     head = r'head\.(\w+)'
-    blocks = r'layers\.{}\.blocks\.(\d+)\.'
+    blocks = r'layers\.{0}\.blocks\.(\d+)\.'
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name.startswith('backbone.mergings.'):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import conv_on_map, resize_map
 from spm_mm.merging.base import Merging
 from spm_mm.ops import TokenMap, dpc_knn, dpc_knn_bytes
@@ -115,9 +115,8 @@ class ClusterMerging(Merging):
             )
         if not 0 < ratio <= 1:
             raise UserError(f'ratio of ClusterMerging must be above 0, at most 1, got {ratio!r}')
-        for name, value in (('k', k), ('max_tokens', max_tokens)):
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f'{name} of ClusterMerging must be 1 or more, got {value!r}')
+        check_count('k of ClusterMerging', k)
+        check_count('max_tokens of ClusterMerging', max_tokens)
         if noise < 0:
             raise UserError(f'noise of ClusterMerging must be 0 or more, got {noise!r}')
         self.ratio, self.k, self.noise, self.max_tokens = ratio, k, noise, max_tokens

@@ -1,6 +1,6 @@
 from torch import Tensor, nn
 
-from spm_mm.errors import UserError
+from spm_mm.errors import check_count
 from spm_mm.layers import conv_on_map
 from spm_mm.merging.base import Merging
 from spm_mm.registry import MODELS
@@ -38,8 +38,8 @@ class ConvMerging(Merging):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(in_channels, out_channels)
-        if kernel_size != 2 and (kernel_size < 1 or kernel_size % 2 == 0):
-            raise UserError(f'kernel_size must be 2 or odd and positive, got {kernel_size!r}')
+        if kernel_size != 2:
+            check_count('kernel_size, if it is not 2,', kernel_size, odd=True)
         self.rounds_up = kernel_size != 2
         padding = (kernel_size - 1) // 2
         self.conv = nn.Conv2d(

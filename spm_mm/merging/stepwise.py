@@ -11,7 +11,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import PointwiseConv, conv_on_map, init_convs
 from spm_mm.merging.base import Merging
 from spm_mm.ops import guided_attention, window_attention
@@ -224,15 +224,13 @@ class StepwiseMerging(Merging):
                     f'{name} of StepwiseMerging has unknown value {chosen[name]!r}:'
                     f' {suggest(chosen[name], list(allowed))}'
                 )
-        if not kernel_sizes or any(size < 1 or size % 2 == 0 for size in kernel_sizes):
-            raise UserError(f'kernel_sizes must be odd and positive, got {tuple(kernel_sizes)}')
-        for name, value in (('num_heads', num_heads), ('expand_ratio', expand_ratio)):
-            if value < 1:
-                raise UserError(f'{name} of StepwiseMerging must be at least 1, got {value}')
-        if not 1 <= guide_kernel_size <= 31 or guide_kernel_size % 2 == 0:
-            raise UserError(
-                f'guide_kernel_size must be odd and from 1 to 31, got {guide_kernel_size}'
-            )
+        if not kernel_sizes:
+            raise UserError('kernel_sizes of StepwiseMerging must not be empty')
+        for size in kernel_sizes:
+            check_count('each of kernel_sizes', size, odd=True)
+        check_count('num_heads of StepwiseMerging', num_heads)
+        check_count('expand_ratio of StepwiseMerging', expand_ratio)
+        check_count('guide_kernel_size', guide_kernel_size, 1, 31, odd=True)
         norm_cfg = dict(norm_cfg or {'type': 'BN'})
 
         if aggregation == 'conv':

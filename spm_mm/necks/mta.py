@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_mm.errors import UserError
+from spm_mm.errors import UserError, check_count
 from spm_mm.layers import conv_on_map, resize_map
 from spm_mm.ops import TokenMap, as_map
 from spm_mm.registry import MODELS
@@ -55,11 +55,7 @@ class MTA(BaseModule):
     ) -> None:
         default = {'type': 'Xavier', 'layer': 'Conv2d', 'distribution': 'uniform'}
         super().__init__(default if init_cfg is None else init_cfg)
-        if num_outs < len(in_channels):
-            raise UserError(
-                f'num_outs of MTA must be at least {len(in_channels)}, one for each of'
-                f' in_channels={list(in_channels)}, got {num_outs}'
-            )
+        check_count('num_outs of MTA, one for each of in_channels,', num_outs, len(in_channels))
         self.num_outs = num_outs
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None) for channels in in_channels

@@ -7,8 +7,9 @@ an axis, the outer ones for cells near a border.
 Gathering K x K keys for every query copies the map 49 times for K = 7 and is bound by memory. Here the
 queries go in square tiles instead: the K x K queries of a tile read (2 K - 1) x (2 K - 1) keys between
 them, and their attention is one dense product in which a mask leaves out what lies too far. That is 3.4
-times the products for K = 7, and still 3 to 7 times faster, forward and backward, at the four maps of a
-224 x 224 image (one CPU thread, float32; on a GPU it has not been measured).
+times the products for K = 7, and still several times faster on a CPU, forward and backward. A map of
+at most two tiles a side is one tile: there this is one product over the whole map.
+``tools/analysis_tools/benchmark.py --neighborhood`` measures it beside both other routes.
 
 To PyTorch it is one operator, which keeps nothing for the backward pass but its arguments. Its backward
 pass has no derivative of its own.
@@ -63,7 +64,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
         queries = _to_tiles(q[:, place], rows, columns)
         keys, values = (_gather(x, rows, columns) for x in (k, v))
         bias = _bias(table, rows, columns).to(q.dtype)
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+        # A mask of four dimensions, or PyTorch's fused kernel for the CPU does not take it.
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[None])
         outs.append(_from_tiles(out, rows, columns, q[:, place]))
     return torch.cat(outs, dim=1)
 
@@ -78,13 +80,15 @@ def _attention_backward(
     for place, rows, columns in _strips(q, table):
         queries, outs = (_to_tiles(x[:, place], rows, columns) for x in (q, grad))
         keys, values = (_gather(x, rows, columns) for x in (k, v))
-        scores = (queries * scale @ keys.mT).to(exact)
-        weights = (scores + _bias(table, rows, columns)).softmax(dim=-1)
+        scores = (queries * scale @ keys.mT).to(exact).add_(_bias(table, rows, columns))
+        weights = scores.softmax(dim=-1)
         grad_v += _scatter(weights.to(q.dtype).mT @ outs, rows, columns, v)
-        scores = (outs @ values.mT).to(exact)
-        scores = weights * (scores - (scores * weights).sum(dim=-1, keepdim=True))
+        # In the same memory: fresh memory of this size costs as much time as the product.
+        same = scores if exact == q.dtype else None
+        scores = torch.matmul(outs, values.mT, out=same).to(exact)
+        scores.sub_(torch.linalg.vecdot(scores, weights)[..., None]).mul_(weights)
         grad_table += _grad_table(scores.sum(dim=0), rows, columns, table)
-        scores = scores.to(q.dtype) * scale
+        scores = scores.to(q.dtype).mul_(scale)
         grads_q.append(_from_tiles(scores @ keys, rows, columns, q[:, place]))
         grad_k += _scatter(scores.mT @ queries, rows, columns, k)
     return torch.cat(grads_q, dim=1), grad_k, grad_v, grad_table.to(table.dtype)
@@ -148,6 +152,10 @@ class Tiles:
         """Queries of a tile; the last tile may overhang the axis."""
         return self.shift.shape[1]
 
+    def covers(self, length: int) -> bool:
+        """Whether there is one tile, which reads all of an axis of this length."""
+        return self.key.shape == (1, length)
+
     def selector(self, table: Tensor) -> Tensor:
         """One row for each pair of query and key, 1 at their shift; all 0 where there is no such."""
         shifts = torch.arange(table.shape[1], device=table.device)
@@ -168,7 +176,9 @@ def _strips(q: Tensor, table: Tensor) -> Iterator[tuple[slice, Tiles, Tiles]]:
 def _to_tiles(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """A strip (B, H, W, G, D) to (B, tiles * G, queries, D), with zeros where a tile overhangs."""
     b, h, w, g, d = x.shape
-    x = F.pad(x, (0, 0, 0, 0, 0, overhang(w, columns.size), 0, overhang(h, rows.size)))
+    bottom, right = overhang(h, rows.size), overhang(w, columns.size)
+    if bottom or right:
+        x = F.pad(x, (0, 0, 0, 0, 0, right, 0, bottom))
     x = x.view(b, rows.count, rows.size, columns.count, columns.size, g, d)
     return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, rows.size * columns.size, d)
 
@@ -184,7 +194,9 @@ def _from_tiles(x: Tensor, rows: Tiles, columns: Tiles, strip: Tensor) -> Tensor
 def _gather(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """What each tile reads of a map (B, H, W, G, D): (B, tiles * G, keys, D)."""
     b, _, _, g, d = x.shape
-    x = x.index_select(1, rows.key.flatten()).index_select(2, columns.key.flatten())
+    for dim, axis in ((1, rows), (2, columns)):
+        if not axis.covers(x.shape[dim]):
+            x = x.index_select(dim, axis.key.flatten())
     x = x.view(b, *rows.key.shape, *columns.key.shape, g, d).permute(0, 1, 3, 5, 2, 4, 6)
     return x.reshape(b, -1, x.shape[4] * x.shape[5], d)
 
@@ -194,8 +206,11 @@ def _scatter(x: Tensor, rows: Tiles, columns: Tiles, like: Tensor) -> Tensor:
     b, h, w, g, d = like.shape
     x = x.view(b, rows.count, columns.count, g, rows.key.shape[1], columns.key.shape[1], d)
     x = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(b, rows.key.numel(), columns.key.numel(), g, d)
-    x = x.new_zeros(b, x.shape[1], w, g, d).index_add_(2, columns.key.flatten(), x)
-    return x.new_zeros(b, h, w, g, d).index_add_(1, rows.key.flatten(), x)
+    for dim, axis, length in ((2, columns, w), (1, rows, h)):
+        if not axis.covers(length):
+            size = [*x.shape[:dim], length, *x.shape[dim + 1 :]]
+            x = x.new_zeros(size).index_add_(dim, axis.key.flatten(), x)
+    return x
 
 
 def _bias(table: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
@@ -205,7 +220,7 @@ def _bias(table: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     bias = rows.selector(table) @ table @ columns.selector(table).T
     bias = bias.view(len(table), *rows.shift.shape, *columns.shift.shape)
     near = rows.near[:, :, :, None, None, None] & columns.near
-    bias = bias.masked_fill(~near, float('-inf')).permute(1, 4, 0, 2, 5, 3, 6)
+    bias = bias.masked_fill_(~near, float('-inf')).permute(1, 4, 0, 2, 5, 3, 6)
     return bias.reshape(-1, rows.size * columns.size, bias.shape[5] * bias.shape[6])
 
 

@@ -112,10 +112,12 @@ def test_guides() -> None:
     ('arguments', 'message'),
     [
         (dict(scales=(8, 4, 1)), r'scales=\(8, 4, 1\), num_heads=4'),
-        (dict(scales=(0, 1)), 'scales must be whole numbers from 1 on'),
+        (dict(scales=(0, 1)), 'each of scales must be a whole number of 1 or more, got 0'),
         (dict(guide='locl'), "guide has unknown value 'locl'.*did you mean 'local'"),
         (dict(scales=(8,), guide='local'), "guide='local' finds no such group in scales"),
-        (dict(window_size=0), 'window_size must be at least 1, got 0'),
+        (dict(window_size=0), 'window_size must be a whole number of 1 or more, got 0'),
+        (dict(window_size=3.5), 'window_size must be a whole number of 1 or more, got 3.5'),
+        (dict(num_heads=3), 'num_heads must divide the channels, got num_heads=3, channels=16'),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:
@@ -124,8 +126,10 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
 
 
 def test_bad_regions() -> None:
-    for regions in ((), ((1, 0),), ((1, 2, 3),)):
+    for regions in ((), ((1, 2, 3),)):
         with pytest.raises(ValueError, match=r'regions must be pairs \(share, rate\)'):
             SelfGuidedAttention(16, 4, regions)
+    with pytest.raises(ValueError, match='each rate of regions must be a whole number'):
+        SelfGuidedAttention(16, 4, ((1, 0),))
     with pytest.raises(ValueError, match='need a map of at least 4 cells, got 1 x 3'):
         SelfGuidedAttention(16, 4, ((1, 4), (3, 2)))(torch.randn(1, 1, 3, 16), torch.rand(1, 1, 3))

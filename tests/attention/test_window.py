@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,10 +9,13 @@ from spm_mm.attention.window import split_regions
 
 
 def by_hand(attention: WindowAttention, x: torch.Tensor) -> torch.Tensor:
-    """The definition, one query after the other, on a map that windows divide."""
+    """The definition, one query after the other; what windows do not divide is filled up with zeros."""
     b, h, w, c = x.shape
     size, shift, heads = attention.window_size, attention.shift, attention.num_heads
-    q, k, v = attention.qkv(x).view(b, h, w, 3, heads, c // heads).unbind(3)
+    rows, columns = (math.ceil(side / size) * size for side in (h, w))
+    filled = x.new_zeros(b, rows, columns, c)
+    filled[:, :h, :w] = x
+    q, k, v = attention.qkv(filled).view(b, rows, columns, 3, heads, c // heads).unbind(3)
     table = attention.relative_position_bias_table.table[0]
 
     def window(row: int, column: int) -> tuple:
@@ -20,7 +25,9 @@ def by_hand(attention: WindowAttention, x: torch.Tensor) -> torch.Tensor:
     out = torch.zeros_like(x)
     for y in range(h):
         for z in range(w):
-            cells = [(i, j) for i in range(h) for j in range(w) if window(i, j) == window(y, z)]
+            cells = [
+                (i, j) for i in range(rows) for j in range(columns) if window(i, j) == window(y, z)
+            ]
             keys = torch.stack([k[:, i, j] for i, j in cells], dim=2)  # (B, G, T, D)
             values = torch.stack([v[:, i, j] for i, j in cells], dim=2)
             bias = torch.stack([table[y - i + size - 1, z - j + size - 1] for i, j in cells], dim=1)
@@ -29,12 +36,14 @@ def by_hand(attention: WindowAttention, x: torch.Tensor) -> torch.Tensor:
     return attention.proj(out)
 
 
+@pytest.mark.parametrize('size', [(8, 12), (7, 9)], ids=str)
 @pytest.mark.parametrize('shift', [0, 2])
-def test_equals_the_definition(shift: int) -> None:
+def test_equals_the_definition(shift: int, size: tuple[int, int]) -> None:
     attention = WindowAttention(8, 2, window_size=4, shift=shift).double()
     with torch.no_grad():
         attention.relative_position_bias_table.table.normal_()
-    x = torch.randn(2, 8, 12, 8, dtype=torch.float64, requires_grad=True)
+        attention.qkv.bias.normal_()  # what the filling is read as
+    x = torch.randn(2, *size, 8, dtype=torch.float64, requires_grad=True)
     ours, theirs = attention(x), by_hand(attention, x)
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
@@ -89,7 +98,7 @@ def test_table_of_another_window_is_resized_on_loading() -> None:
         (dict(channels=8, num_heads=2, window_size=4, shift=4), 'shift must be below window_size'),
         (
             dict(channels=8, num_heads=2, window_size=0),
-            'whole number of 1 or more, got 0',
+            'a whole number of 1 or more, got 0',
         ),
     ],
 )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
@@ -32,6 +33,23 @@ class TestGrid:
         testing.check_round_trip(testing.tiny_config(backbone, merging))
 
 
+@pytest.mark.parametrize('size', [(33, 47), (200, 333)], ids=str)
+@pytest.mark.parametrize('backbone', testing.backbones())
+def test_odd_images_train(backbone: str, size: tuple[int, int]) -> None:
+    """A quarter of 800 x 1333, whose maps no window, patch or rate divides."""
+    testing.check_gradients(testing.build_tiny(backbone), size=size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [(800, 1333), (1333, 800)], ids=str)
+@pytest.mark.parametrize(
+    ('backbone', 'merging'),
+    [*((b, None) for b in testing.backbones()), ('PVT', 'StepwiseMerging')],
+)
+def test_large_images_train(backbone: str, merging: str | None, size: tuple[int, int]) -> None:
+    testing.check_gradients(testing.build_tiny(backbone, merging), size=size)
+
+
 # Tracing takes up to a minute: every backbone with its own merging, and one with every merging.
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -43,6 +61,20 @@ def test_compile(backbone: str, merging: str | None) -> None:
     if not model.compilable:
         pytest.skip(f'{backbone} declares that it does not compile as one graph')
     testing.check_compile(model)
+
+
+@pytest.mark.parametrize(
+    'backbone', [n for n, cls in registered(HierarchicalBackbone).items() if not cls.compilable]
+)
+def test_one_graph_at_a_fixed_size(backbone: str) -> None:
+    """What those do that declare that dynamic sizes are too much for them."""
+    torch._dynamo.reset()
+    model = testing.build_tiny(backbone).eval()
+    compiled = torch.compile(model, backend='eager', fullgraph=True, dynamic=False)
+    x = torch.randn(2, 3, 70, 97)
+    with torch.no_grad():
+        for one, other in zip(compiled(x), model(x), strict=True):
+            torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize('backbone', testing.backbones())
@@ -90,6 +122,13 @@ class TestBackbone:
             sum(model.depths) + 2,
         )
 
+    def test_unknown_arch(self, backbone: str) -> None:
+        cls = registered(HierarchicalBackbone)[backbone]
+        first = next(iter(cls.arch_settings))
+        message = f"{backbone} has no arch '{first}s'.*did you mean '{first}'"
+        with pytest.raises(ValueError, match=message):
+            cls(f'{first}s')
+
     def test_drop_path_schedule(self, backbone: str) -> None:
         arch = next(iter(registered(HierarchicalBackbone)[backbone].arch_settings))
         model = registered(HierarchicalBackbone)[backbone](arch, drop_path_rate=0.3)
@@ -111,6 +150,31 @@ def test_state_dict_keys(backbone: str, merging: str, pytestconfig: pytest.Confi
         KEYS.write_text(json.dumps(dict(sorted(pinned.items())), indent=0) + '\n')
     assert name in pinned, 'new here: run pytest --pin-keys once and commit the file'
     assert ours == pinned[name]
+
+
+# The official classifiers' own counts with 1000 classes; those of the other families are in their
+# fixtures (tests/parity).
+PARAMETERS = {
+    'NAT': dict(mini=19984174, tiny=27901582, small=50743297, base=89769652),
+    'PVTv2': {
+        'b0': 3666760, 'b1': 14009000, 'b2': 25362856, 'b2-li': 22553512, 'b3': 45238696,
+        'b4': 62556072, 'b5': 81956008,
+    },
+    'SGFormer': dict(small=22545981, medium=38689316, base=77950293),
+    'ShuntedTransformer': dict(tiny=11553576, small=22401256, base=39614376),
+    'SwinTransformer': dict(tiny=28288354, small=49606258, base=87768224),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('backbone', PARAMETERS)
+def test_parameters(backbone: str) -> None:
+    cls, counts = registered(HierarchicalBackbone)[backbone], {}
+    for arch in cls.arch_settings:
+        with torch.device('meta'):
+            model = cls(arch, out_type='avg_featmap')
+        head = 1000 * (model.arch['embed_dims'][-1] + 1)
+        counts[arch] = sum(p.numel() for p in model.parameters()) + head
+    assert counts == PARAMETERS[backbone]
 
 
 def test_every_backbone_is_registered_under_the_scope() -> None:

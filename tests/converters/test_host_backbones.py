@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from spm_mm.backbones import NAT
+from spm_mm.backbones import NAT, ShuntedTransformer
 from spm_mm.converters import get_converter
+from tests.parity.fixtures import read_fixture
 
 
 def official_nat(arch: str, dense: bool) -> dict[str, torch.Tensor]:
@@ -35,6 +36,66 @@ def official_nat(arch: str, dense: bool) -> dict[str, torch.Tensor]:
     if not dense:
         table |= {'head.weight': (10, 8 * c), 'head.bias': (10,)}
     return {name: torch.empty(shape, device='meta') for name, shape in table.items()}
+
+
+def official_shunted(arch: str) -> dict[str, torch.Tensor]:
+    """The same for Shunted, whose classifiers have 1000 classes."""
+    settings = ShuntedTransformer.arch_settings[arch]
+    table, norms, layers, before = {}, {'patch_embed1.norm': 64}, {'head': (1000, 512)}, 64
+    for i in range(1 + settings['stem_convs']):
+        table[f'patch_embed1.conv.{3 * i}.weight'] = (64, 64, 3, 3) if i else (64, 3, 7, 7)
+        norm = f'patch_embed1.conv.{3 * i + 1}'
+        norms[norm] = 64
+        table |= {f'{norm}.running_mean': (64,), f'{norm}.running_var': (64,)}
+        table[f'{norm}.num_batches_tracked'] = ()
+    layers[f'patch_embed1.conv.{3 * i + 3}'] = (64, 64, 2, 2)
+    rows = (settings[key] for key in ('embed_dims', 'depths', 'sr_ratios', 'mlp_ratios'))
+    for i, (c, depth, sr_ratio, mlp_ratio) in enumerate(zip(*rows, strict=True), start=1):
+        norms[f'norm{i}'] = c
+        if i > 1:
+            layers[f'patch_embed{i}.proj'] = (c, before, 3, 3)
+            norms[f'patch_embed{i}.norm'] = c
+        before, hidden = c, c * mlp_ratio
+        for b in range(depth):
+            parts = {'attn.q': (c, c), 'attn.proj': (c, c), 'mlp.fc1': (hidden, c)}
+            parts |= {'mlp.dwconv.dwconv': (hidden, 1, 3, 3), 'mlp.fc2': (c, hidden)}
+            if sr_ratio == 1:
+                parts |= {'attn.kv': (2 * c, c), 'attn.local_conv': (c, 1, 3, 3)}
+            else:
+                for k, side in ((1, sr_ratio), (2, sr_ratio // 2)):
+                    parts |= {f'attn.sr{k}': (c, c, side, side), f'attn.norm{k}': (c,)}
+                    parts |= {f'attn.kv{k}': (c, c), f'attn.local_conv{k}': (c // 2, 1, 3, 3)}
+            parts |= {'norm1': (c,), 'norm2': (c,)}
+            layers |= {f'block{i}.{b}.{name}': shape for name, shape in parts.items()}
+    layers |= {name: (c,) for name, c in norms.items()}
+    for name, shape in layers.items():
+        table |= {f'{name}.weight': shape, f'{name}.bias': shape[:1]}
+    return {name: torch.empty(shape, device='meta') for name, shape in table.items()}
+
+
+@pytest.mark.parametrize('name', ['nat_mini', 'nat_tiny', 'shunted_t', 'shunted_s'])
+def test_the_tables_are_those_of_the_official_code(name: str, root) -> None:
+    """Where there are fixtures; the NAT fixtures hold what either form of a model has."""
+    fixture = read_fixture(root / f'tests/parity/oracles_hosts/{name}.json')
+    official = {key: tuple(shape) for key, shape, *_ in fixture['state']}
+    if name.startswith('nat'):
+        table = official_nat(name[4:], dense=False) | official_nat(name[4:], dense=True)
+        official |= {'head.weight': (10, official['head.weight'][1]), 'head.bias': (10,)}
+    else:
+        table = official_shunted({'t': 'tiny', 's': 'small'}[name[-1]])
+    assert {key: tuple(value.shape) for key, value in table.items()} == official
+
+
+@pytest.mark.parametrize('arch', ShuntedTransformer.arch_settings)
+def test_every_shunted_arrives(arch: str) -> None:
+    weights = official_shunted(arch)
+    converter = get_converter('shunted')
+    with torch.device('meta'):
+        model = converter.model_for(weights)
+    assert model.backbone.arch == ShuntedTransformer.arch_settings[arch]
+    conversion = converter.convert(weights, model)
+    assert (conversion.missing, conversion.unexpected, conversion.dropped) == ([], [], {})
+    assert conversion.reshaped == {}
 
 
 @pytest.mark.parametrize('dense', [False, True], ids=['classifier', 'dense'])

@@ -7,6 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from spm_mm.backbones import SwinTransformer
 from spm_mm.converters import get_converter
 from tests.parity.fixtures import make_state_dict, read_fixture
 
@@ -45,11 +46,16 @@ def mmdet_model() -> nn.Module:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
-def test_the_backbones_of_hosts_put_out_the_same(host: str) -> None:
+@pytest.mark.parametrize(
+    ('host', 'arch'), [('mmdet', 'tiny'), ('mmseg', 'tiny'), ('mmdet', 'base')]
+)
+def test_the_backbones_of_hosts_put_out_the_same(host: str, arch: str) -> None:
     backbones = importlib.import_module(f'{host}.models.backbones')
-    theirs = randomize(backbones.SwinTransformer(drop_path_rate=0.0))
+    base = dict(embed_dims=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32))
+    options = base if arch == 'base' else {}
+    theirs = randomize(backbones.SwinTransformer(drop_path_rate=0.0, **options))
     ours = convert('openmmlab-swin', theirs.state_dict())
+    assert ours['backbone'].arch == SwinTransformer.arch_settings[arch]
     x = torch.randn(1, 3, *SIZE)
     for one, other in zip(ours['backbone'](x), theirs(x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

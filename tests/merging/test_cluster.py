@@ -102,8 +102,8 @@ def test_too_many_tokens_are_refused_with_the_memory_they_take() -> None:
         (dict(context='stride'), "context .* 'stride'.*did you mean 'strided'"),
         (dict(ratio=0), 'ratio .* above 0, at most 1, got 0'),
         (dict(ratio=1.5), 'ratio .* above 0, at most 1, got 1.5'),
-        (dict(k=0), 'k of ClusterMerging must be 1 or more, got 0'),
-        (dict(max_tokens='all'), "max_tokens .* must be 1 or more, got 'all'"),
+        (dict(k=0), 'k of ClusterMerging must be a whole number of 1 or more, got 0'),
+        (dict(max_tokens='all'), "max_tokens .* must be a whole number of 1 or more, got 'all'"),
         (dict(noise=-1.0), 'noise .* must be 0 or more, got -1.0'),
     ],
 )

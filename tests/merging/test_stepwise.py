@@ -88,7 +88,9 @@ def test_padding_of_odd_sides_takes_no_part(guide: str) -> None:
         (dict(enhancement='pool'), "enhancement .*'avg_pool'"),
         (dict(guide_kernel_size=4), 'guide_kernel_size must be odd and from 1 to 31, got 4'),
         (dict(guide_kernel_size=33), 'guide_kernel_size must be odd and from 1 to 31, got 33'),
-        (dict(kernel_sizes=(3, 4)), 'kernel_sizes must be odd'),
+        (dict(kernel_sizes=(3, 4)), 'each of kernel_sizes must be odd and 1 or more, got 4'),
+        (dict(num_heads=0), 'num_heads of StepwiseMerging must be .* 1 or more, got 0'),
+        (dict(expand_ratio=1.5), 'expand_ratio of StepwiseMerging must be .* got 1.5'),
     ],
 )
 def test_bad_options(arguments: dict, message: str) -> None:

@@ -71,6 +71,20 @@ def test_clustering_alone(tool, tmp_path: Path) -> None:
         tool.main(['--clustering'])
 
 
+def test_neighborhood_attention_beside_other_routes(tool, tmp_path: Path) -> None:
+    found = run(tool, tmp_path, '--neighborhood', '--sizes', '68x48', '--repeat', '1')
+    assert len(found['rows']) == 4 * 3 * 2  # stages, routes, modes
+    assert len(found['distances']) == 4 * 2
+    assert all(distance < 1e-5 for distance in found['distances'].values())
+    rows = {row['subject']: row['macs'] for row in found['rows']}
+    assert rows['NA stage 1'] == rows['NA stage 1, gathered'] == 2 * 17 * 12 * 49 * 64
+    assert rows['NA stage 1, whole map'] > 2 * (17 * 12) ** 2 * 64
+    # At 320 the mask of stage 1 would have 6400 x 6400 numbers a head: that route is left out.
+    found = run(tool, tmp_path, '--neighborhood', '--sizes', '68x48', '320', '--repeat', '0')
+    names = {row['subject'] for row in found['rows']}
+    assert set(rows) - names == {'NA stage 1, whole map'}
+
+
 def test_recomputed_blocks_take_less_memory(tool, tmp_path: Path) -> None:
     found = run(
         tool, tmp_path, 'PVT/small', '--against', 'with_cp', '--sizes', '96', '--repeat', '1',

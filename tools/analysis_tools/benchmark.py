@@ -36,6 +36,7 @@ from spm_mm.benchmark import (
     gle_subjects,
     machine_rates,
     measure_all,
+    neighborhood_subjects,
     rivals_of,
     slopes,
     subject_of,
@@ -70,6 +71,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--clustering',
         action='store_true',
         help="HAFA's clustering alone, of the tokens after stage 3; has inference alone",
+    )
+    parser.add_argument(
+        '--neighborhood',
+        action='store_true',
+        help="NAT-Mini's neighborhood attention alone, at the maps of its stages, beside other routes",
     )
     parser.add_argument(
         '--against',
@@ -129,7 +135,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     return plan
 
 
-def gather(args: argparse.Namespace) -> list[Subject]:
+def gather(args: argparse.Namespace, plan: Plan) -> list[Subject]:
     """The subjects, each followed by what it is set beside."""
     specs = args.subjects or (PRESETS[args.preset].subjects if args.preset else ())
     subjects = [subject_of(spec) for spec in specs]
@@ -141,9 +147,12 @@ def gather(args: argparse.Namespace) -> list[Subject]:
         if args.modes != ['inference']:
             raise UserError('--clustering has no gradient: --modes must be inference')
         subjects.append(clustering_subject())
+    if args.neighborhood:
+        subjects += neighborhood_subjects(plan.sizes)
     if not subjects:
         raise UserError(
-            'nothing to measure: name a config or a backbone, --preset, --gle or --clustering'
+            'nothing to measure: name a config or a backbone, --preset, --gle, --clustering or'
+            ' --neighborhood'
         )
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
@@ -179,7 +188,8 @@ def compare_outputs(
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    plan, subjects = plan_of(args), gather(args)
+    plan = plan_of(args)
+    subjects = gather(args, plan)
     if args.threads:
         torch.set_num_threads(args.threads)
     console = Console(width=None if Console().is_terminal else 200)

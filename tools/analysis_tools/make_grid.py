@@ -1,6 +1,6 @@
 """Write docs/grid.md: parameters and multiply-accumulates of every backbone with every merging.
 
-Backbones and mergings are those that are registered; nothing lists them here.
+Backbones and mergings are those that are registered; nothing lists them here but the three of HAFA.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import inspect
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -15,7 +16,7 @@ from mmengine.logging import MMLogger
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.engine import measure, run_tool
 from spm_mm.merging import Merging
-from spm_mm.registry import SCOPE, registered
+from spm_mm.registry import MODELS, SCOPE, registered
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'grid.md'
 SIDE = 224
@@ -24,13 +25,14 @@ HEADER = f"""# Every backbone with every merging
 Parameters in M / multiply-accumulates (MACs) in G of a backbone without a head, in the form for dense
 tasks, for one image of {SIDE} x {SIDE}. Each backbone is what its class builds without an `arch`.
 `own` is its own merging with its own options (PVTv2's convolution has a kernel of 3); a merging with a
-name stands between all stages, with its default options. MACs are those of matrix products and
-convolutions, as `tools/analysis_tools/get_flops.py` counts them.
+name stands between all stages, with its default options. So `Cluster` is SIA at all three places, as in
+HAFA's Table 4; `HAFA` is what that paper ends up with: Deformable, Deformable, Cluster. MACs are those
+of matrix products and convolutions, as `tools/analysis_tools/get_flops.py` counts them.
 
 Written by `python tools/analysis_tools/make_grid.py`: do not edit.
 """
 FOOTER = """
--: the merging leaves the grid, and the blocks of this backbone need one; building it says so.
+-: Cluster leaves the grid, and the blocks of this backbone need one; building it says so.
 """
 
 
@@ -42,34 +44,37 @@ def backbones() -> dict[str, str]:
     }
 
 
-def cell(backbone: str, merging: str | None) -> str:
+def columns() -> dict[str, Any]:
+    """What stands between the stages, as a backbone takes it, by the head of its column."""
+    mergings = {
+        name.removesuffix('Merging'): {'type': f'{SCOPE}.{name}'} for name in registered(Merging)
+    }
+    laa, sia = mergings['Deformable'], mergings['Cluster']
+    return {'own': None, **mergings, 'HAFA': [laa, laa, sia]}
+
+
+def cell(backbone: str, merging: Any) -> str:
     """What the table says of a pair; None is the backbone's own merging."""
-    classes, kinds = registered(HierarchicalBackbone), registered(Merging)
-    if merging and not (kinds[merging].keeps_grid or classes[backbone].takes_tokens):
+    parts = merging if isinstance(merging, list) else [merging] if merging else []
+    keeps_grid = all(MODELS.get(part['type']).keeps_grid for part in parts)
+    if not (keeps_grid or registered(HierarchicalBackbone)[backbone].takes_tokens):
         return '-'
     config = {'type': f'{SCOPE}.{backbone}'}
     if merging:
-        config['merging'] = {'type': f'{SCOPE}.{merging}'}
+        config['merging'] = merging
     # A classifier without neck and head is its backbone.
     model = {'type': 'ImageClassifier', 'backbone': config}
     counted = measure(Config(dict(default_scope='mmpretrain', model=model)), (SIDE, SIDE))
     return f'{counted.total_params / 1e6:.2f} / {counted.total_macs / 1e9:.2f}'
 
 
-def columns() -> list[str | None]:
-    return [None, *registered(Merging)]
-
-
-def row(backbone: str, cells: list[str]) -> str:
-    return f'| {backbone} {backbones()[backbone]} | {" | ".join(cells)} |'
-
-
 def page() -> str:
     """The whole page."""
-    names = ['own', *(name.removesuffix('Merging') for name in registered(Merging))]
-    lines = [f'| backbone | {" | ".join(names)} |', f'|---|{"---|" * len(names)}']
-    for backbone in backbones():
-        lines.append(row(backbone, [cell(backbone, merging) for merging in columns()]))
+    heads = columns()
+    lines = [f'| backbone | {" | ".join(heads)} |', f'|---|{"---|" * len(heads)}']
+    for backbone, arch in backbones().items():
+        cells = (cell(backbone, merging) for merging in heads.values())
+        lines.append(f'| {backbone} {arch} | {" | ".join(cells)} |')
     return '\n'.join([HEADER, *lines, FOOTER])
 
 
