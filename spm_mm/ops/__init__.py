@@ -27,6 +27,7 @@ from spm_mm.ops.relative_attention import (
     relative_attention,
     relative_attention_reference,
     relative_bias,
+    relative_bias_reference,
 )
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.token_map import TokenMap, as_map, pool, pool_reference
@@ -58,6 +59,7 @@ __all__ = [
     'relative_attention',
     'relative_attention_reference',
     'relative_bias',
+    'relative_bias_reference',
     'runs_eagerly',
     'sample',
     'sampling_positions',
