@@ -31,7 +31,12 @@ from spm_mm.ops.relative_attention import (
 )
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.token_map import TokenMap, as_map, pool, pool_reference
-from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
+from spm_mm.ops.windows import (
+    from_windows,
+    overhang,
+    pad_to_multiple,
+    to_windows,
+)
 
 __all__ = [
     'TokenMap',
@@ -51,6 +56,7 @@ __all__ = [
     'linear',
     'neighborhood_attention',
     'neighborhood_attention_reference',
+    'overhang',
     'pad_to_multiple',
     'pool',
     'pool_reference',
