@@ -56,6 +56,7 @@ class TestBackbone:
         testing.check_bfloat16(testing.build_tiny(backbone))
         testing.check_gradients(testing.build_tiny(backbone), mixed=True)
 
+    @pytest.mark.slow
     def test_mixed_precision_stays_finite(self, backbone: str) -> None:
         testing.check_bfloat16_training(testing.build_tiny(backbone, out_type='avg_featmap'))
 
