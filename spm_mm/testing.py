@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.merging import Merging
@@ -17,6 +18,8 @@ from spm_mm.registry import MODELS, SCOPE, registered
 
 SIZES = ((64, 64), (33, 47), (70, 97))
 """Image sizes of the checks: even, the odd one next to the smallest, and not square."""
+BFLOAT16_BOUND = 0.03
+"""Relative L2 distance of outputs in bfloat16 from float32 ones; 8 bits of a number are 0.004 of it."""
 
 
 def backbones() -> list[str]:
@@ -115,6 +118,35 @@ def check_gradients(
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f'{name} gets no gradient'
         assert parameter.grad.isfinite().all(), f'the gradient of {name} is not finite'
+
+
+def check_bfloat16(model: HierarchicalBackbone) -> None:
+    """Every output under autocast is within :data:`BFLOAT16_BOUND` of that in float32."""
+    model.eval()
+    x = torch.randn(2, model.in_channels, 64, 64)
+    with torch.no_grad():
+        exact = model(x)
+        with torch.autocast('cpu', torch.bfloat16):
+            mixed = model(x)
+    for i, one, other in zip(model.out_indices, exact, mixed, strict=True):
+        distance = float((other.float() - one).norm() / one.norm())
+        assert distance <= BFLOAT16_BOUND, f'stage {i} in bfloat16 is off by {distance:.1e}'
+
+
+def check_bfloat16_training(model: HierarchicalBackbone, steps: int = 200) -> None:
+    """A classifier trains under autocast, on new images in each step, and stays finite."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    for step in range(steps):
+        with torch.autocast('cpu', torch.bfloat16):
+            (out,) = model(torch.randn(2, model.in_channels, 32, 32))
+            loss = F.cross_entropy(out, torch.arange(2))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert loss.isfinite(), f'the loss is {loss.item()} in step {step}'
+    for name, value in model.state_dict().items():
+        assert value.isfinite().all(), f'{name} is not finite after {steps} steps'
 
 
 def check_checkpointing(config: dict[str, Any]) -> None:

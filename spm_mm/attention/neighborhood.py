@@ -55,5 +55,8 @@ class NeighborhoodAttention(nn.Module):
         if bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        out = neighborhood_attention(q, k, v, self.relative_position_bias_table)
-        return self.proj(out.flatten(3)[:, :h, :w])
+        return self.proj(self.weigh(q, k, v).flatten(3)[:, :h, :w])
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What (B, H, W, G, D) queries read in their neighborhoods."""
+        return neighborhood_attention(q, k, v, self.relative_position_bias_table)

@@ -30,9 +30,13 @@ class LocalValueAttention(SpatialReductionAttention):
         self.local = depthwise(channels)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
-        values = v.transpose(1, 2).reshape(len(v), height, width, -1)
-        local = conv_on_map(self.local, values).reshape(v.transpose(1, 2).shape).transpose(1, 2)
-        return super().weigh(q, k, v, height, width) + local
+        return super().weigh(q, k, v, height, width) + self.enhance(v, height, width)
+
+    def enhance(self, v: Tensor, height: int, width: int) -> Tensor:
+        """The convolution of values (B, G, N, D) of a map."""
+        v = v.transpose(1, 2)
+        values = v.reshape(len(v), height, width, -1)
+        return conv_on_map(self.local, values).reshape(v.shape).transpose(1, 2)
 
 
 class ShuntedBranch(nn.Module):
@@ -108,10 +112,14 @@ class ShuntedAttention(nn.Module):
             )
         q = self.q(x).flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         outs = [
-            F.scaled_dot_product_attention(queries, *branch(x)).transpose(1, 2)
+            self.weigh(queries, *branch(x)).transpose(1, 2)
             for queries, branch in zip(q.chunk(2, dim=1), self.branches, strict=True)
         ]
         return self.proj(torch.cat(outs, dim=2).reshape(x.shape))
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What (B, G, N, D) queries read of one scale."""
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 def depthwise(channels: int) -> nn.Conv2d:

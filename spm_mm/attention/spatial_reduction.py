@@ -88,15 +88,20 @@ class SpatialReductionAttention(nn.Module):
         q = self.q(x).view(b, -1, *head).transpose(1, 2)
         k, v = self.kv(context).view(b, -1, 2, *head).unbind(2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
-        if bias is None:
-            out = self.weigh(q, k, v, *x.shape[1:-1])
-        else:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = (
+            self.weigh(q, k, v, *x.shape[1:-1])
+            if bias is None
+            else self.weigh_biased(q, k, v, bias)
+        )
         return out.transpose(1, 2).reshape(x.shape)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
         """What (B, G, N, D) queries read, whose tokens are a map of the sides ``grid``."""
         return F.scaled_dot_product_attention(q, k, v)
+
+    def weigh_biased(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """What they read with a ``bias`` added to the logits, of tokens on a map or not."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
 
 class PooledReductionAttention(SpatialReductionAttention):

@@ -69,23 +69,29 @@ class WindowAttention(nn.Module):
         n, tokens = windows.shape[1:3]
         qkv = self.qkv(windows).view(b, n, tokens, 3, self.num_heads, c // self.num_heads)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, G, T, D)
-        bias = relative_bias(
-            self.relative_position_bias_table.table[0].permute(2, 0, 1).to(q.dtype)
-        )
-        # Fused attention takes two dimensions beside tokens and channels: windows go to the heads
-        # where each of them has its own mask, which all images share, and to the images elsewhere.
-        if shift:
-            mask = split_regions(height, width, size, shift, x.device)
-            bias = bias.masked_fill(mask[:, None], float('-inf')).flatten(0, 1)
-            q, k, v = (t.flatten(1, 2) for t in (q, k, v))
-        else:
-            q, k, v = (t.flatten(0, 1) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        out = out.view(b, n, self.num_heads, tokens, -1).transpose(2, 3).reshape(b, n, tokens, c)
+        mask = split_regions(height, width, size, shift, x.device) if shift else None
+        out = self.weigh(q, k, v, mask).transpose(2, 3).reshape(b, n, tokens, c)
         x = from_windows(self.proj(out), size, height, width)
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
         return x[:, :h, :w]
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """What (B, windows, G, T, D) queries read in their windows.
+
+        ``mask`` (windows, T, T) is True for pairs that must not see each other.
+        """
+        shape = q.shape
+        table = self.relative_position_bias_table.table[0].permute(2, 0, 1)
+        bias = relative_bias(table.to(q.dtype))
+        # Fused attention takes two dimensions beside tokens and channels: windows go to the heads
+        # where each of them has its own mask, which all images share, and to the images elsewhere.
+        if mask is None:
+            q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+        else:
+            bias = bias.masked_fill(mask[:, None], float('-inf')).flatten(0, 1)
+            q, k, v = (t.flatten(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None]).view(shape)
 
 
 def split_regions(

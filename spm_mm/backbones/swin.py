@@ -31,9 +31,6 @@ class SwinTransformer(HierarchicalBackbone):
     where a map fits into one (stage 4 at 224 pixels), the detection and segmentation code does.
     ``shift_small_maps`` chooses.
 
-    **Compiling.** ``torch.compile`` takes the forward pass as one graph for images of a fixed size
-    (``dynamic=False``). With dynamic sizes tracing takes minutes, so :attr:`compilable` is False.
-
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'`` or a dict with the keys of :attr:`arch_settings`.
         merging: One config for the three transitions or a list of three. Default:
@@ -62,9 +59,6 @@ class SwinTransformer(HierarchicalBackbone):
     takes_tokens = True
     out_types = (*HierarchicalBackbone.out_types, 'tokens')
     tiny_depths = (2, 1, 1, 2)
-    # With dynamic sizes tracing the smallest model had not ended after a minute: windows of padded maps
-    # make long expressions of the image's sides.
-    compilable = False
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.layers.channels_last import conv_on_map
+from spm_mm.ops import overhang
 
 
 class PatchStem(nn.Module):
@@ -30,7 +31,7 @@ class PatchStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rounds_up:
-            bottom, right = (-side % self.conv.stride[0] for side in x.shape[2:])
+            bottom, right = (overhang(side, self.conv.stride[0]) for side in x.shape[2:])
             x = F.pad(x, (0, right, 0, bottom))
         return self.norm(conv_on_map(self.conv, x.permute(0, 2, 3, 1)))
 

@@ -4,9 +4,8 @@ Every file swaps methods of our own modules, so weights, names and the network a
 Attention weights are held as a matrix, nothing is fused, absorbed or recomputed; batched operators
 do the work, and no loop runs over windows, heads or tokens. The parity tests hold these forms equal
 to the official models, too. ``tools/analysis_tools/benchmark.py --against literal`` times them.
-
-Attention of Swin, Shunted, NAT and HAFA has no literal form yet: there linear layers and MLPs alone run
-otherwise.
+What is not here (convolutions, norms, sums of tokens over their clusters, the neck MTA) runs in our own
+code as in the published one.
 """
 
 from spm_mm.literal.base import FORMS, literal_form, make_literal

@@ -9,9 +9,10 @@ from spm_mm.layers.mlp import DepthwiseConv
 from spm_mm.literal.base import literal_form
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(D)) V on (B, G, N, D)."""
-    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(Q K^T / sqrt(D) + bias) V on (B, G, N, D)."""
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    return (scores if bias is None else scores + bias).softmax(dim=-1) @ v
 
 
 @literal_form(SpatialReductionAttention, 'weigh')

@@ -4,10 +4,10 @@ https://arxiv.org/abs/2103.14030.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spm_mm.layers import Linear
 from spm_mm.merging.base import Merging
+from spm_mm.ops import pad_to_multiple
 from spm_mm.registry import MODELS
 
 __all__ = ['SwinMerging']
@@ -36,7 +36,6 @@ class SwinMerging(Merging):
         self.reduction = Linear(4 * in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        bottom, right = (1 if side % 2 else 0 for side in x.shape[1:3])
-        x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = pad_to_multiple(x, 2)
         windows = torch.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1)
         return self.reduction(self.norm(windows.flatten(3)))

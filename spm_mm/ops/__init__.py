@@ -27,10 +27,16 @@ from spm_mm.ops.relative_attention import (
     relative_attention,
     relative_attention_reference,
     relative_bias,
+    relative_bias_reference,
 )
 from spm_mm.ops.sorted_runs import sorted_runs, sorted_runs_reference
 from spm_mm.ops.token_map import TokenMap, as_map, pool, pool_reference
-from spm_mm.ops.windows import from_windows, pad_to_multiple, to_windows
+from spm_mm.ops.windows import (
+    from_windows,
+    overhang,
+    pad_to_multiple,
+    to_windows,
+)
 
 __all__ = [
     'TokenMap',
@@ -51,6 +57,7 @@ __all__ = [
     'mlp_reference',
     'neighborhood_attention',
     'neighborhood_attention_reference',
+    'overhang',
     'pad_to_multiple',
     'pool',
     'pool_reference',
@@ -59,6 +66,7 @@ __all__ = [
     'relative_attention',
     'relative_attention_reference',
     'relative_bias',
+    'relative_bias_reference',
     'runs_eagerly',
     'sample',
     'sampling_positions',

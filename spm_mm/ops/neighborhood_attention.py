@@ -243,8 +243,10 @@ def neighborhood_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Ten
         key = first + torch.arange(kernel, device=q.device)
         places.append((key, key - query + kernel - 1))
     (rows, dy), (columns, dx) = places
-    keys, values = (x[:, rows[:, None, :, None], columns[:, None]] for x in (k, v))
-    bias = table[:, dy[:, None, :, None], dx[:, None]]
-    scores = torch.einsum('bhwgd,bhwijgd->bghwij', q * q.shape[-1] ** -0.5, keys) + bias
-    weights = scores.flatten(-2).softmax(dim=-1).view(scores.shape)
-    return torch.einsum('bghwij,bhwijgd->bhwgd', weights, values)
+    shape = q.shape
+    cells = (rows[:, None, :, None] * shape[2] + columns[:, None]).flatten(2).flatten(0, 1)
+    bias = table[:, dy[:, None, :, None], dx[:, None]].view(len(table), len(cells), 1, -1)
+    q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))
+    keys, values = k[:, :, cells], v[:, :, cells]  # (B, G, H W, K K, D)
+    scores = (q * q.shape[-1] ** -0.5).unsqueeze(3) @ keys.mT + bias
+    return (scores.softmax(dim=-1) @ values).squeeze(3).transpose(1, 2).reshape(shape)

@@ -58,10 +58,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def relative_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-    """The definition of :func:`relative_attention`: look the bias of every pair up, softmax."""
+def relative_bias_reference(table: Tensor) -> Tensor:
+    """The definition of :func:`relative_bias`: look every pair up."""
     height, width = ((side + 1) // 2 for side in table.shape[1:])
     rows, columns = (torch.arange(side, device=table.device) for side in (height, width))
     y, x = torch.cartesian_prod(rows, columns).unbind(1)
-    bias = table[:, y[:, None] - y + height - 1, x[:, None] - x + width - 1]
+    return table[:, y[:, None] - y + height - 1, x[:, None] - x + width - 1]
+
+
+def relative_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    """The definition of :func:`relative_attention`: look the bias of every pair up, softmax."""
+    bias = relative_bias_reference(table)
     return (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + bias).softmax(dim=-1) @ v

@@ -6,11 +6,13 @@ from torch.nn import functional as F
 
 def overhang(side: int, multiple: int) -> int:
     """Cells that ``side`` lacks to a multiple."""
-    # Found by trying, so that it is a constant: sizes stay simple expressions in a compiled graph.
-    lacking = 0
-    while (side + lacking) % multiple:
-        lacking += 1
-    return lacking
+    # Added to the side it cancels to a plain multiple: compilers with dynamic sizes need that.
+    return divide_up(side, multiple) * multiple - side
+
+
+def divide_up(side: int, size: int) -> int:
+    """Windows of ``size`` cells that hold ``side`` cells, the last one perhaps in part."""
+    return (side + size - 1) // size
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -25,9 +27,9 @@ def to_windows(x: Tensor, size: int) -> Tensor:
     Returns:
         (B, ceil(H / size) * ceil(W / size), size * size, C), both row by row.
     """
+    rows, columns = (divide_up(side, size) for side in x.shape[1:3])
+    b, _, _, c = x.shape
     x = pad_to_multiple(x, size)
-    b, h, w, c = x.shape
-    rows, columns = h // size, w // size
     x = x.view(b, rows, size, columns, size, c)
     return x.transpose(2, 3).reshape(b, rows * columns, size * size, c)
 
@@ -35,6 +37,6 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 def from_windows(windows: Tensor, size: int, height: int, width: int) -> Tensor:
     """Put windows of :func:`to_windows` together to the map (B, height, width, C) of before."""
     b, _, _, c = windows.shape
-    rows, columns = ((side + overhang(side, size)) // size for side in (height, width))
+    rows, columns = (divide_up(side, size) for side in (height, width))
     x = windows.view(b, rows, columns, size, size, c).transpose(2, 3)
     return x.reshape(b, rows * size, columns * size, c)[:, :height, :width]

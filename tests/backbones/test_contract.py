@@ -85,7 +85,12 @@ class TestBackbone:
             testing.check_gradients(model)
 
     def test_mixed_precision(self, backbone: str) -> None:
+        testing.check_bfloat16(testing.build_tiny(backbone))
         testing.check_gradients(testing.build_tiny(backbone), mixed=True)
+
+    @pytest.mark.slow
+    def test_mixed_precision_stays_finite(self, backbone: str) -> None:
+        testing.check_bfloat16_training(testing.build_tiny(backbone, out_type='avg_featmap'))
 
     def test_early_exit_builds_no_later_stage(self, backbone: str) -> None:
         model = testing.build_tiny(backbone, out_indices=(0, 2))
