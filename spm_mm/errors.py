@@ -1,3 +1,6 @@
+from numbers import Integral
+
+
 class UserError(ValueError):
     """A mistake in what the user asked for: names the argument, the value and what is allowed.
 
@@ -13,7 +16,7 @@ def check_count(
     Raises:
         UserError: With the name, the value and what is allowed.
     """
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     inside = whole and minimum <= value and (maximum is None or value <= maximum)
     if not inside or (odd and value % 2 == 0):
         limits = f'of {minimum} or more' if maximum is None else f'from {minimum} to {maximum}'

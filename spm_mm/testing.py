@@ -113,6 +113,11 @@ def check_gradients(
     image = torch.randn(batch, model.in_channels, *size, requires_grad=True)
     with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
         outs = model(image)
+    for out, i in zip(outs, model.out_indices, strict=True):
+        if isinstance(out, TokenMap):
+            continue
+        wanted = expected_sizes(model, *size)[i]
+        assert out.shape[2:] == wanted, f'stage {i} at {size}: {tuple(out.shape[2:])}, not {wanted}'
     total(outs).backward()
     assert image.grad.isfinite().all()
     for name, parameter in model.named_parameters():

@@ -91,7 +91,7 @@ class ShuntedAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int, sr_ratio: int, qkv_bias: bool = True) -> None:
         super().__init__()
         check_heads(channels, num_heads)
-        check_count('sr_ratio', sr_ratio)
+        check_count('sr_ratio', sr_ratio, 2)
         for name, value in (('num_heads', num_heads), ('sr_ratio', sr_ratio)):
             if value % 2:
                 raise UserError(f'{name} must be even, got {value}')

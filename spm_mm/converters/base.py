@@ -28,7 +28,7 @@ def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> tuple[int, .
     Args:
         state_dict: The official weights.
         pattern: How the keys of a block begin, with its number as the only group; ``{0}`` stands for
-            the stage counted from 0, ``{1}`` for the stage counted from 1.
+            the stage counted from 0, ``{1}`` for the stage counted from 1; other braces are doubled.
     """
     patterns = [re.compile(pattern.format(i, i + 1)) for i in range(4)]
     return tuple(len({m[1] for key in state_dict if (m := p.match(key))}) for p in patterns)
@@ -59,7 +59,8 @@ def find_arch(
             return arch
     raise UserError(
         f'this is no checkpoint of {name} {", ".join(family.arch_settings)}: its blocks per stage are'
-        f' {depths}, its first keys {list(state_dict)[:3]}'
+        f' {depths}, or its widths or other parts are of no such model; its first keys are'
+        f' {list(state_dict)[:3]}'
     )
 
 

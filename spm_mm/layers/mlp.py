@@ -46,7 +46,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fc1, fc2 = self.fc1, self.fc2
-        return mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        if _is_plain(fc1, Linear) and _is_plain(fc2, GELULinear):
+            return mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        return fc2(fc1(x))
+
+
+def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer does what its class does: nobody replaced it, parametrized it or hooked it."""
+    return type(layer) is kind and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 class DepthwiseMLP(nn.Module):

@@ -39,7 +39,7 @@ class ConvMerging(Merging):
     ) -> None:
         super().__init__(in_channels, out_channels)
         if kernel_size != 2:
-            check_count('kernel_size, if it is not 2,', kernel_size, odd=True)
+            check_count('kernel_size of ConvMerging, unless it is 2,', kernel_size, odd=True)
         self.rounds_up = kernel_size != 2
         padding = (kernel_size - 1) // 2
         self.conv = nn.Conv2d(

@@ -55,7 +55,9 @@ class MTA(BaseModule):
     ) -> None:
         default = {'type': 'Xavier', 'layer': 'Conv2d', 'distribution': 'uniform'}
         super().__init__(default if init_cfg is None else init_cfg)
-        check_count('num_outs of MTA, one for each of in_channels,', num_outs, len(in_channels))
+        check_count(
+            f'num_outs of MTA, with in_channels={list(in_channels)},', num_outs, len(in_channels)
+        )
         self.num_outs = num_outs
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None) for channels in in_channels

@@ -54,6 +54,7 @@ def guided_attention(
         runs_eagerly(tokens)
         and tokens.device.type == 'cpu'
         and tokens.dtype == weight.dtype
+        and tokens.dtype.itemsize >= 4  # gradients are summed over the parts
         and tokens.shape[0] * num_heads * tokens.shape[2] >= LARGE
         and not torch.is_autocast_enabled('cpu')
     )
@@ -120,10 +121,8 @@ def _absorbed(
     return _Steps(query, absorbed, weights, pooled, out if b_v is None else out + b_v)
 
 
-def _parts(
-    tokens: Tensor, num_heads: int, mask: Tensor | None
-) -> Iterator[tuple[slice, Tensor, Tensor | None, _Buffers, _Buffers]]:
-    """Windows that go at a time: their places, tokens, mask, and memory for two passes."""
+def _parts(tokens: Tensor, num_heads: int, mask: Tensor | None, passes: int = 1) -> Iterator[tuple]:
+    """Windows that go at a time: their places, tokens, mask, and memory for each of the passes."""
     step = max(1, PART // (num_heads * tokens.shape[2]))
     size = None
     for start in range(0, len(tokens), step):
@@ -131,7 +130,7 @@ def _parts(
         part = tokens[place]
         if len(part) != size:
             size = len(part)
-            buffers = [_Buffers.of(part, num_heads) for _ in range(2)]
+            buffers = [_Buffers.of(part, num_heads) for _ in range(passes)]
         yield place, part, None if mask is None else mask[place], *buffers
 
 
@@ -139,7 +138,7 @@ def _by_parts(
     tokens: Tensor, weight: Tensor, bias: Tensor | None, num_heads: int, mask: Tensor | None
 ) -> Tensor:
     out = tokens.new_empty(len(tokens), tokens.shape[2])
-    for place, part, part_mask, buffers, _ in _parts(tokens, num_heads, mask):
+    for place, part, part_mask, buffers in _parts(tokens, num_heads, mask):
         out[place] = _absorbed(part, weight, bias, num_heads, part_mask, buffers).out
     return out
 
@@ -147,16 +146,18 @@ def _by_parts(
 class _GuidedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
         tokens: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         num_heads: int,
         mask: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(tokens, weight, bias, mask)
-        ctx.num_heads = num_heads
         return _by_parts(tokens, weight, bias, num_heads, mask)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        tokens, weight, bias, ctx.num_heads, mask = inputs
+        ctx.save_for_backward(tokens, weight, bias, mask)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -167,34 +168,46 @@ class _GuidedAttention(torch.autograd.Function):
                 return _absorbed(*inputs, ctx.num_heads, mask).out
 
             return *once_more(absorbed, (tokens, weight, bias), grad), None, None
-        g, c = ctx.num_heads, tokens.shape[2]
-        w_q, w_k, w_v = weight.chunk(3)
-        w_k, w_v = (w.view(g, c // g, c) for w in (w_k, w_v))
-        grad_tokens = torch.empty_like(tokens)
-        grad_weight, grad_bias = torch.zeros_like(weight), weight.new_zeros(3, c)
-        grad_q, grad_k, grad_v = grad_weight.chunk(3)
-        grad_k, grad_v = (w.view(g, c // g, c) for w in (grad_k, grad_v))
-        for place, part, part_mask, forth, back in _parts(tokens, g, mask):
-            n = len(part)
-            steps = _absorbed(part, weight, bias, g, part_mask, forth)
-            weights = steps.weights
-            of_part = grad_tokens[place]
-            of_heads = grad[place].view(n, g, -1).transpose(0, 1)
-            grad_v += of_heads.mT @ steps.pooled.transpose(0, 1)
-            of_pooled = torch.bmm(of_heads, w_v, out=back.heads_first)
-            torch.bmm(weights, of_pooled.transpose(0, 1), out=of_part)
-            of_weights = part @ of_pooled.permute(1, 2, 0)
-            of_scores = weights * (of_weights - (of_weights * weights).sum(dim=1, keepdim=True))
-            of_part.baddbmm_(of_scores, steps.absorbed.transpose(0, 1))
-            of_absorbed = torch.bmm(of_scores.transpose(1, 2), part, out=back.heads_last)
-            of_absorbed = of_absorbed.transpose(0, 1)
-            grad_k += steps.query.mT @ of_absorbed
-            of_query = (of_absorbed @ w_k.mT).transpose(0, 1).reshape(n, c) * (c // g) ** -0.5
-            grad_q.addmm_(of_query.T, part[:, 0])
-            grad_bias[0] += of_query.sum(dim=0)
-            of_part[:, 0] += of_query @ w_q
-        grad_bias[2] = grad.sum(dim=0)
-        return grad_tokens, grad_weight, None if bias is None else grad_bias.flatten(), None, None
+        with torch.autocast('cpu', enabled=False):
+            return *_gradients(tokens, weight, bias, ctx.num_heads, mask, grad), None, None
+
+
+def _gradients(
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    num_heads: int,
+    mask: Tensor | None,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    g, c = num_heads, tokens.shape[2]
+    w_q, w_k, w_v = weight.chunk(3)
+    w_k, w_v = (w.view(g, c // g, c) for w in (w_k, w_v))
+    grad_tokens = torch.empty_like(tokens)
+    grad_weight, grad_bias = torch.zeros_like(weight), weight.new_zeros(3, c)
+    grad_q, grad_k, grad_v = grad_weight.chunk(3)
+    grad_k, grad_v = (w.view(g, c // g, c) for w in (grad_k, grad_v))
+    for place, part, part_mask, forth, back in _parts(tokens, g, mask, passes=2):
+        n = len(part)
+        steps = _absorbed(part, weight, bias, g, part_mask, forth)
+        weights = steps.weights
+        of_part = grad_tokens[place]
+        of_heads = grad[place].view(n, g, -1).transpose(0, 1)
+        grad_v += of_heads.mT @ steps.pooled.transpose(0, 1)
+        of_pooled = torch.bmm(of_heads, w_v, out=back.heads_first)
+        torch.bmm(weights, of_pooled.transpose(0, 1), out=of_part)
+        of_weights = part @ of_pooled.permute(1, 2, 0)
+        of_scores = weights * (of_weights - (of_weights * weights).sum(dim=1, keepdim=True))
+        of_part.baddbmm_(of_scores, steps.absorbed.transpose(0, 1))
+        of_absorbed = torch.bmm(of_scores.transpose(1, 2), part, out=back.heads_last)
+        of_absorbed = of_absorbed.transpose(0, 1)
+        grad_k += steps.query.mT @ of_absorbed
+        of_query = (of_absorbed @ w_k.mT).transpose(0, 1).reshape(n, c) * (c // g) ** -0.5
+        grad_q.addmm_(of_query.T, part[:, 0])
+        grad_bias[0] += of_query.sum(dim=0)
+        of_part[:, 0] += of_query @ w_q
+    grad_bias[2] = grad.sum(dim=0)
+    return grad_tokens, grad_weight, None if bias is None else grad_bias.flatten()
 
 
 def window_attention(

@@ -79,7 +79,7 @@ def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
     large = len(rows) * width > 4 * PART and x.dtype.itemsize >= 4
     if not runs_eagerly(x) or x.device.type != 'cpu' or not large:
         return [rows]
-    return rows.split(max(1, PART // width))
+    return rows.split(max(ONEDNN_ROWS, PART // width))
 
 
 class _Linear(torch.autograd.Function):
@@ -166,10 +166,11 @@ def once_more(
         inputs: Its arguments; None and those that need no gradient get None.
         grad: Gradient of its output.
     """
-    wanted = [x for x in inputs if x is not None and x.requires_grad]
-    found = torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True)
-    grads = dict(zip(map(id, wanted), found, strict=True))
-    return tuple(grads.get(id(x)) for x in inputs)
+    # New names for the inputs: one may depend on another, or be there twice.
+    fresh = [x.view_as(x) if x is not None and x.requires_grad else x for x in inputs]
+    wanted = [x for x in fresh if x is not None and x.requires_grad]
+    grads = iter(torch.autograd.grad(function(*fresh), wanted, grad, create_graph=True))
+    return tuple(next(grads) if x is not None and x.requires_grad else None for x in fresh)
 
 
 def runs_eagerly(x: Tensor) -> bool:

@@ -7,9 +7,9 @@ an axis, the outer ones for cells near a border.
 Gathering K x K keys for every query copies the map 49 times for K = 7 and is bound by memory. Here the
 queries go in square tiles instead: the K x K queries of a tile read (2 K - 1) x (2 K - 1) keys between
 them, and their attention is one dense product in which a mask leaves out what lies too far. That is 3.4
-times the products for K = 7, and still several times faster on a CPU, forward and backward. A map of
-at most two tiles a side is one tile: there this is one product over the whole map.
-``tools/analysis_tools/benchmark.py --neighborhood`` measures it beside both other routes.
+times the products for K = 7, without the copies. A map of at most two tiles a side is one tile: there
+this is one product over the whole map. ``tools/analysis_tools/benchmark.py --neighborhood`` measures
+it beside both other routes.
 
 To PyTorch it is one operator, which keeps nothing for the backward pass but its arguments. Its backward
 pass has no derivative of its own.

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from spm_mm.ops.linear import runs_eagerly
 
+QUERIES_AT_A_TIME = 4096
+"""Where a compiler reads along; elsewhere than on the CPU, more of them take fused attention."""
 WEIGHTS_AT_A_TIME = {'cpu': 2**20, 'cuda': 2**26}
 """Numbers of the matrix of weights: 4 MiB in float32, which stay in a processor's cache, or 256 MiB."""
 
@@ -36,7 +38,8 @@ def attend_and_receive(
     Returns:
         (N, G, T, D), and (N, S) as of :func:`received_attention`.
     """
-    if not runs_eagerly(q) or torch.is_grad_enabled():
+    many = q.device.type != 'cpu' and q.shape[2] > QUERIES_AT_A_TIME
+    if not runs_eagerly(q) or torch.is_grad_enabled() or many:
         mask = None if key_mask is None else key_mask[:, None, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out, received_attention(q, k, key_mask, query_mask)
@@ -80,7 +83,8 @@ def _parts(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
     """Which of the N, and which of their queries, go at a time."""
     n, heads, queries, _ = q.shape
     if not runs_eagerly(q):
-        yield slice(None), slice(None)
+        for start in range(0, queries, QUERIES_AT_A_TIME):
+            yield slice(None), slice(start, start + QUERIES_AT_A_TIME)
         return
     limit = WEIGHTS_AT_A_TIME.get(q.device.type, 2**26) // (heads * k.shape[2])
     rows = max(1, min(queries, limit))

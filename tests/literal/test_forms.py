@@ -17,6 +17,7 @@ FAST = (
     'spm_mm.attention.window.relative_bias',
     'spm_mm.layers.linear.gelu_linear',
     'spm_mm.layers.linear.linear',
+    'spm_mm.layers.mlp.mlp',
     'spm_mm.merging.cluster.dpc_knn',
     'spm_mm.merging.deformable.deform_conv',
     'spm_mm.merging.stepwise.guided_attention',

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch.nn import functional as F
 
 from spm_mm.ops import gelu_linear, gelu_linear_reference, linear, mlp, mlp_reference
@@ -97,3 +98,40 @@ def test_mlp_with_frozen_inputs(frozen: list[int]) -> None:
 
 def test_second_derivative_of_mlp() -> None:
     assert torch.autograd.gradgradcheck(mlp, mlp_case(2, torch.float64, hidden=3))
+
+
+def test_second_derivative_of_tied_inputs() -> None:
+    """One input is made of another, and a weight is there twice."""
+
+    def tied(function, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        bias = weight.sum(dim=1)
+        return function(function(x, weight, bias, weight, bias), weight, bias, weight, bias)
+
+    inputs = [torch.randn(2, 3).double().requires_grad_(), torch.randn(3, 3).double()]
+    inputs[1].requires_grad_()
+    grads = [
+        torch.autograd.grad(tied(f, *inputs).square().sum(), inputs, create_graph=True)
+        for f in (mlp, mlp_reference)
+    ]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize('wrap', ['checkpoint', 'autocast backward', 'func', 'not contiguous'])
+def test_mlp_where_others_look_on(wrap: str) -> None:
+    inputs = mlp_case(700, torch.float32)
+    x = inputs[0]
+    expected = torch.autograd.grad(mlp_reference(*inputs).square().sum(), x)[0]
+    if wrap == 'checkpoint':
+        out = torch.utils.checkpoint.checkpoint(mlp, *inputs, use_reentrant=False)
+        grad = torch.autograd.grad(out.square().sum(), x)[0]
+    elif wrap == 'autocast backward':
+        loss = mlp(*inputs).square().sum()
+        with torch.autocast('cpu', torch.bfloat16):
+            grad = torch.autograd.grad(loss, x)[0]
+    elif wrap == 'func':
+        grad = torch.func.grad(lambda t: mlp(t, *inputs[1:]).square().sum())(x)
+    else:
+        turned = x.transpose(0, 1).contiguous().transpose(0, 1)
+        grad = torch.autograd.grad(mlp(turned, *inputs[1:]).square().sum(), x)[0]
+    torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-4)

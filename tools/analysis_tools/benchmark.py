@@ -8,7 +8,7 @@ pass without gradients, training forward and backward, without an optimizer.
 spm_mm/benchmark/measure.py says how memory is measured.
 
 Weights and images are random. --against checks before it measures that both put out the same, in
-float64 where float32 does not settle the order of SG-Former's tokens.
+float64 too where float32 does not settle the order of tokens.
 """
 
 import argparse
@@ -46,6 +46,8 @@ from spm_mm.engine import run_tool
 from spm_mm.errors import UserError
 
 TOLERANCE = 1e-4
+FLIPPED = 0.05
+"""Relative distance in float32 above which no token that changed its place explains it."""
 
 
 def size(text: str) -> tuple[int, int]:
@@ -168,8 +170,8 @@ def compare_outputs(
 ) -> dict[str, float]:
     """Print how far twins are from each other, in float64 where float32 does not settle it.
 
-    SG-Former sorts its tokens by a significance that it computes: the last bits of float32 may put two
-    tokens either way round.
+    SG-Former sorts its tokens by a significance that it computes, HAFA clusters them: the last bits of
+    float32 may put two tokens either way round, which changes an output by some percent at most.
 
     Raises:
         UserError: If two put out something else in float64, too.
@@ -177,12 +179,14 @@ def compare_outputs(
     distances = agree(subjects, models, size)
     for name, distance in distances.items():
         console.print(f'{name}: outputs differ by {distance:.1e}')
+        if not distance <= FLIPPED:
+            raise UserError(f'{name} puts out something else: relative distance {distance:.1e}')
     unsettled = [s for s in subjects if not distances.get(s.name, 0) <= TOLERANCE]
     for name, distance in agree(unsettled, models, size, torch.float64).items():
         console.print(f'{name}: outputs differ by {distance:.1e} in float64')
         if not distance <= TOLERANCE:
             raise UserError(f'{name} puts out something else: relative distance {distance:.1e}')
-        distances[name] = distance
+        distances[f'{name}, float64'] = distance
     return distances
 
 
