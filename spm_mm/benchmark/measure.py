@@ -247,9 +247,9 @@ def agree(
             continue
         torch.manual_seed(0)
         inputs = subject.draw(1, size).to(dtype)
-        pair = [
-            copy.deepcopy(models[name]).to(dtype).eval() for name in (subject.base, subject.name)
-        ]
+        pair = [copy.deepcopy(models[name]).to(dtype) for name in (subject.base, subject.name)]
+        for model in pair:
+            model.eval()  # MMPretrain's backbones return nothing here
         with torch.no_grad():
             ours, theirs = (
                 [outs] if isinstance(outs, Tensor) else outs for outs in (m(inputs) for m in pair)
