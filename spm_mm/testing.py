@@ -114,7 +114,7 @@ def check_gradients(
     with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
         outs = model(image)
     for out, i in zip(outs, model.out_indices, strict=True):
-        if isinstance(out, TokenMap):
+        if isinstance(out, TokenMap) or out.dim() < 4:
             continue
         wanted = expected_sizes(model, *size)[i]
         assert out.shape[2:] == wanted, f'stage {i} at {size}: {tuple(out.shape[2:])}, not {wanted}'

@@ -48,7 +48,7 @@ def test_local_values_by_hand() -> None:
         (dict(num_heads=1), 'num_heads must be even, got 1'),
         (dict(num_heads=6), 'num_heads=6, channels=16'),
         (dict(sr_ratio=3), 'sr_ratio must be even, got 3'),
-        (dict(sr_ratio=0), 'sr_ratio must be a whole number of 1 or more, got 0'),
+        (dict(sr_ratio=0), 'sr_ratio must be a whole number of 2 or more, got 0'),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:

@@ -73,7 +73,7 @@ def test_attention_kinds() -> None:
         (dict(merging=dict(type='ConvMerging', out_channels=3)), 'out_channels=3.*needs 128'),
         (
             dict(merging=dict(type='ConvMerging', kernel_size=4)),
-            'if it is not 2, must be odd',
+            'unless it is 2, must be odd',
         ),
         (dict(out_indices=(0, 4)), r'rising stages from 0 to 3, got \[0, 4\]'),
         (dict(out_indices=(-1,)), r'from 0 to 3, got \[-1\]'),

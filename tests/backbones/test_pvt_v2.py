@@ -40,7 +40,7 @@ def test_the_convolution_of_the_mlp_has_no_shortcut_and_a_relu_only_if_linear() 
         (dict(arch=dict(depths=(1, 1, 1, 1))), 'a dict with the keys'),
         (
             dict(merging=dict(type='ConvMerging', kernel_size=4)),
-            'if it is not 2, must be odd',
+            'unless it is 2, must be odd',
         ),
     ],
 )
