@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from spm_mm.errors import UserError, check_count
 from spm_mm.layers import PointwiseConv, conv_on_map, init_convs
 from spm_mm.merging.base import Merging
-from spm_mm.ops import guided_attention, window_attention
+from spm_mm.ops import guided_attention, pad_to_multiple, window_attention
 from spm_mm.registry import MODELS, suggest
 
 __all__ = ['GuidedLocalEnhancement', 'MultiScaleAggregation', 'StepwiseMerging']
@@ -271,19 +271,12 @@ class _OnMap(nn.Module):
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_on_map(self.layer, pad_to_even(x) if self.pad else x)
+        return conv_on_map(self.layer, pad_to_multiple(x, 2) if self.pad else x)
 
 
 def average_pool(kernel_size: int) -> nn.Module:
     """Average pooling to half the sides, rounded up; padding does not count in an average."""
     return nn.AvgPool2d(kernel_size, stride=2, padding=kernel_size // 2, count_include_pad=False)
-
-
-def pad_to_even(x: Tensor) -> Tensor:
-    """Append a row or column of zeros to (B, H, W, C) where H or W is odd."""
-    # Spelt out as constants: sizes stay simple expressions when a compiler traces them.
-    bottom, right = (1 if side % 2 else 0 for side in x.shape[1:3])
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
 
 
 def split_windows(x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
@@ -296,8 +289,10 @@ def split_windows(x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
     _, h, w, _ = x.shape
     mask = None
     if h % 2 or w % 2:
-        mask = torch.cat(_split(pad_to_even(x.new_ones(1, h, w, 1, dtype=torch.bool))), dim=-1)
-    return _split(pad_to_even(x)), mask
+        mask = torch.cat(
+            _split(pad_to_multiple(x.new_ones(1, h, w, 1, dtype=torch.bool), 2)), dim=-1
+        )
+    return _split(pad_to_multiple(x, 2)), mask
 
 
 def _split(x: Tensor) -> tuple[Tensor, ...]:

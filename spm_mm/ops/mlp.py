@@ -49,7 +49,7 @@ def mlp_reference(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
 ) -> Tensor:
     """The definition of :func:`mlp`."""
-    return gelu_linear_reference(linear(x, weight1, bias1), weight2, bias2)
+    return gelu_linear_reference(F.linear(x, weight1, bias1), weight2, bias2)
 
 
 def _hidden_parts(x: Tensor, weight1: Tensor, bias1: Tensor) -> Iterator[Tensor]:
