@@ -198,6 +198,11 @@ class PVT(HierarchicalBackbone):
                 f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
                 f' got {list(attention)}'
             )
+        if self.out_type == 'cls_token' and attention[-1] is None:
+            raise UserError(
+                f"out_type='cls_token' needs an attention in the last stage, or the class token sees"
+                f' no image, got attention={list(attention)}: take another out_type, or an attention'
+            )
         check_count('img_size', img_size, self.min_size)
         rates = self.drop_path_rates()
         self.stem = PatchStem(self.in_channels, dims[0])

@@ -80,6 +80,7 @@ def test_attention_kinds() -> None:
         (dict(out_indices=(2, 1)), r'rising stages .* got \[2, 1\]'),
         (dict(out_type='cls'), "out_type .*'cls_token'"),
         (dict(out_type='cls_token', out_indices=(1, 3)), 'cls_token.*last stage'),
+        (dict(out_type='cls_token', attention=('sr',) * 3 + (None,)), 'class token sees no image'),
         (dict(attention=('sr', 'sr')), 'attention must have one'),
         (dict(attention=('sr', 'sr', 'sr', 'fool')), 'attention must have one'),
         (dict(frozen_stages=5), 'frozen_stages must be a whole number from -1 to 4, got 5'),
