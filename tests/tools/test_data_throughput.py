@@ -32,11 +32,22 @@ def test_pipelines_of_three_hosts(tool, scenes, monkeypatch, capsys) -> None:
     assert all(float(rate) > 0 for _, rate in rows)
 
 
+def test_all_pipelines(tool, scenes, monkeypatch, capsys) -> None:
+    """Without a config all shipped data sets are there, but for what has no pipeline of its own."""
+    monkeypatch.setenv('SCENES_ROOT', str(scenes))
+    tool.main(['--count', '1', '--repeat', '1', '--side', '64'])
+    rows = set(re.findall(r'^\| (\S+/\S+)', capsys.readouterr().out, re.MULTILINE))
+    files = tool.ROOT.glob('*/_base_/datasets/[!s]*.py')
+    assert rows >= {f'{path.parents[2].name}/{path.stem}' for path in files}
+
+
 def test_bad_input(tool, monkeypatch, tmp_path) -> None:
     with pytest.raises(UserError, match='--rate must be positive'):
         tool.main(['--rate', '-1'])
     with pytest.raises(UserError, match='no config in a folder of a host'):
         tool.main(['nothing.py'])
+    with pytest.raises(UserError, match='small_coco has no training pipeline'):
+        tool.main(['configs/mmdet/_base_/datasets/small_coco.py'])
     monkeypatch.setenv('SCENES_ROOT', str(tmp_path / 'none'))
     with pytest.raises(UserError, match=r'run tools/dataset_converters/compose_scenes\.py'):
         tool.main(['configs/mmseg/_base_/datasets/scenes.py'])

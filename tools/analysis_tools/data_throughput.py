@@ -1,6 +1,7 @@
 """Images per second that one worker of a data loader makes, for the training pipelines of configs.
 
-CONFIG is a config, or a file of configs/*/_base_/datasets; without any, all of those files are taken.
+CONFIG is a config, or a file of configs/*/_base_/datasets; without any, all of those files that have a
+training pipeline are taken.
 The pipelines run on the composed scenes (tools/dataset_converters/compose_scenes.py), whose
 pictures are small: --side S scales them up first, in memory, so that a pipeline meets pictures of
 the size of those it is made for. Reading and decoding stay those of the small files.
@@ -30,15 +31,15 @@ from spm_mm.errors import UserError
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 
 
-def load(path: Path) -> tuple[str, Config]:
-    """The host of a config, told by its folder, and the config."""
+def load(path: Path) -> tuple[str, Config, list[dict] | None]:
+    """The host of a config, told by its folder, the config, and its training pipeline or None."""
     host = next((p.name for p in path.resolve().parents if p.name.startswith('mm')), None)
     if not path.is_file() or host is None:
         raise UserError(f'{path} is no config in a folder of a host')
     cfg = Config.fromfile(path)
     if 'train_dataloader' not in cfg:
         raise UserError(f'{path} has no train_dataloader')
-    return host, cfg
+    return host, cfg, innermost(cfg.train_dataloader.dataset).get('pipeline')
 
 
 def innermost(dataset: dict) -> dict:
@@ -100,8 +101,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.rate:
         table.add_column(f'workers for {args.rate:g}/s')
     for path in args.configs or sorted(ROOT.glob('*/_base_/datasets/*.py')):
-        host, cfg = load(path)
-        pipeline = enlarged(innermost(cfg.train_dataloader.dataset)['pipeline'], host, args.side)
+        host, cfg, pipeline = load(path)
+        if pipeline is None:
+            if not args.configs:
+                continue
+            raise UserError(f'{path.stem} has no training pipeline: name a config over it')
+        pipeline = enlarged(pipeline, host, args.side)
         rates = images_per_second(host, pipeline, args.count, args.repeat)
         median = statistics.median(rates)
         row = [
