@@ -1,8 +1,8 @@
 """Passes in alternation, and what they cost.
 
-A round runs every subject once, in an order that turns round from one round to the next, so that a
-machine that gets slower or faster does so for all. Ratios are taken inside the rounds, too: their
-spread says how far a ratio can be trusted on a machine that is not quiet.
+A round runs every subject twice in a row and times the second run, in an order that turns round from
+one round to the next, so that a machine that gets slower or faster does so for all. Ratios are taken
+inside the rounds, too: their spread says how far a ratio can be trusted on a machine that is not quiet.
 
 Memory is the peak of what one pass allocates from PyTorch: activations, gradients and the
 operators' own buffers, without weights and input, which are there before. On a GPU that is

@@ -116,9 +116,9 @@ class _GELULinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody differentiates once more
-            return once_more(gelu_linear_reference, inputs, grad)
         with torch.autocast(grad.device.type, enabled=False):
+            if torch.is_grad_enabled():  # somebody differentiates once more
+                return once_more(gelu_linear_reference, inputs, grad)
             return _gradients(*inputs, grad, ctx.needs_input_grad)
 
 

@@ -80,9 +80,9 @@ class _MLP(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         inputs, hidden = saved[:5], saved[5:]
-        if torch.is_grad_enabled():  # somebody differentiates once more
-            return once_more(mlp_reference, inputs, grad)
         with torch.autocast('cpu', enabled=False):
+            if torch.is_grad_enabled():  # somebody differentiates once more
+                return once_more(mlp_reference, inputs, grad)
             return _gradients(*inputs, hidden, grad, ctx.needs_input_grad)
 
 

@@ -52,6 +52,33 @@ def test_autocast() -> None:
         torch.testing.assert_close(one, other, rtol=0.05, atol=3.0 if one is not fast[0] else 0.2)
 
 
+@pytest.mark.parametrize('function', [gelu_linear, mlp])
+def test_no_rows(function) -> None:
+    inputs = mlp_case(0, torch.float32)
+    inputs = inputs if function is mlp else [inputs[0], inputs[3][:, :64], inputs[4]]
+    out = function(*inputs)
+    assert out.shape == (2, 0, 32)
+    assert torch.autograd.grad(out.sum(), inputs[0])[0].shape == inputs[0].shape
+
+
+@pytest.mark.parametrize('rows', [20, 72_000])
+@pytest.mark.parametrize('case', ['x frozen', 'weights frozen', 'autocast backward', 'turned'])
+def test_gelu_linear_where_others_look_on(case: str, rows: int) -> None:
+    """Also where it runs in parts, whose gradients are written in place."""
+    x, weight, bias = torch.randn(2, rows // 2, 64), torch.randn(96, 64) / 8, torch.randn(96)
+    if case == 'turned':
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    wanted = {'x frozen': [weight, bias], 'weights frozen': [x]}.get(case, [x, weight, bias])
+    for tensor in wanted:
+        tensor.requires_grad_()
+    expected = torch.autograd.grad(gelu_linear_reference(x, weight, bias).sum(), wanted)
+    loss = gelu_linear(x, weight, bias).sum()
+    with torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast backward'):
+        grads = torch.autograd.grad(loss, wanted)
+    for one, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-2)
+
+
 def test_second_derivative() -> None:
     x, weight, bias = (
         torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((3, 4), (5, 4), (5,))
@@ -98,6 +125,18 @@ def test_mlp_with_frozen_inputs(frozen: list[int]) -> None:
 
 def test_second_derivative_of_mlp() -> None:
     assert torch.autograd.gradgradcheck(mlp, mlp_case(2, torch.float64, hidden=3))
+
+
+@pytest.mark.parametrize('function', [gelu_linear, mlp])
+def test_second_derivative_where_autocast_is_on(function) -> None:
+    """A float32 layer stays one, also where its backward pass runs under autocast."""
+    inputs = mlp_case(2, torch.float32)
+    inputs = inputs if function is mlp else [inputs[0], inputs[3][:, :64], inputs[4]]
+    out = function(*inputs).square().sum()
+    expected = torch.autograd.grad(out, inputs[0], create_graph=True)[0]
+    with torch.autocast('cpu', torch.bfloat16):
+        grad = torch.autograd.grad(out, inputs[0], create_graph=True)[0]
+    torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_second_derivative_of_tied_inputs() -> None:

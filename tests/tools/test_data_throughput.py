@@ -36,9 +36,11 @@ def test_all_pipelines(tool, scenes, monkeypatch, capsys) -> None:
     """Without a config all shipped data sets are there, but for what has no pipeline of its own."""
     monkeypatch.setenv('SCENES_ROOT', str(scenes))
     tool.main(['--count', '1', '--repeat', '1', '--side', '64'])
-    rows = set(re.findall(r'^\| (\S+/\S+)', capsys.readouterr().out, re.MULTILINE))
-    files = tool.ROOT.glob('*/_base_/datasets/[!s]*.py')
-    assert rows >= {f'{path.parents[2].name}/{path.stem}' for path in files}
+    rows = re.findall(r'^\| (mm\S+/\S+)', capsys.readouterr().out, re.MULTILINE)
+    files = sorted(tool.ROOT.glob('*/_base_/datasets/*.py'))
+    names = [f'{path.parents[2].name}/{path.stem}' for path in files]
+    assert rows == [name for name in names if '/small_' not in name]
+    assert len(rows) > 10
 
 
 def test_bad_input(tool, monkeypatch, tmp_path) -> None:

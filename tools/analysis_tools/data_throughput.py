@@ -43,9 +43,9 @@ def load(path: Path) -> tuple[str, Config, list[dict] | None]:
 
 
 def innermost(dataset: dict) -> dict:
-    """The data set inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+    """The data set inside wrappers such as RepeatDataset, the first one of several."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
     return dataset
 
 
@@ -105,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if pipeline is None:
             if not args.configs:
                 continue
-            raise UserError(f'{path.stem} has no training pipeline: name a config over it')
+            raise UserError(
+                f'{path.stem} has no training pipeline: name a config that builds on it and sets one'
+            )
         pipeline = enlarged(pipeline, host, args.side)
         rates = images_per_second(host, pipeline, args.count, args.repeat)
         median = statistics.median(rates)
