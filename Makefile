@@ -1,35 +1,52 @@
 # Each target does all of its own set-up: `make demo` or `make test` in a fresh clone is enough.
 SHELL := bash
 STACK ?= openmmlab
-PYTHON := .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))/bin/python
-export STACK
+VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
+RUN := $(VENV)/bin/python
+export STACK VENV
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-smaller pins lint clean
 
 help:
 	@echo "make demo   compose scenes, train Semantic FPN on PVT-Tiny with SPM, evaluate, draw"
 	@echo "make test   run the tests"
 	@echo "make lint   check style and formatting"
 	@echo "make setup  the environment alone"
+	@echo "make pins   solve the versions in requirements/ anew"
 	@echo "make clean  remove the environments and what was built and run"
-	@echo "STACK=onedl with any of them: the maintained forks of the hosts, in .venv-onedl"
+	@echo "PYTHON=, MMCV=, STACK=, VENV= with any of them: see the head of tools/setup.sh"
 
 setup:
 	@tools/setup.sh
 
 demo: setup
-	@$(PYTHON) tools/demo.py
+	@$(RUN) tools/demo.py
 
 # One thread a process: the tests' models are too small for more. On the forks, a smaller set.
-HOST_TESTS := $(wildcard tests/test_*.py) tests/engine tests/heads $(patsubst %,tests/tools/test_%.py,train doctor safe_loader)
-PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(HOST_TESTS))
+SMALLER_SET := $(wildcard tests/test_*.py) tests/engine tests/heads tests/mmcv_ops \
+	$(patsubst %,tests/tools/test_%.py,train doctor safe_loader)
+PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(SMALLER_SET))
 
 test: setup
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	@[ $(STACK) = onedl ] || [ ! -x $(VENV)/bin/uv ] || \
+		$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --requirement requirements/test.txt
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+
+test-smaller:
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="$(SMALLER_SET)"
+
+# Pins for every Python that is supported: `make pins` after a change of a requirements/*.in.
+COMPILE := pip compile --quiet --universal --python-version 3.10 --override requirements/override.in \
+	--no-emit-package opencv-python --no-binary onedl-mmcv --no-annotate --no-header
+pins: setup
+	@for name in openmmlab onedl "test --constraint requirements/openmmlab.txt"; do \
+		set -- $$name && MMCV_WITH_OPS=0 $(VENV)/bin/uv $(COMPILE) "$${@:2}" \
+			--output-file "requirements/$$1.txt" "requirements/$$1.in"; \
+	done
 
 lint: setup
-	@$(PYTHON) -m ruff check .
-	@$(PYTHON) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf .venv .venv-onedl work_dirs build dist *.egg-info
+	rm -rf .venv .venv-* work_dirs build dist *.egg-info
