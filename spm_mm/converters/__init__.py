@@ -1,8 +1,28 @@
-"""Official checkpoints to ours: one file a source, all reached through :func:`get_converter`."""
+"""Checkpoints of others to ours: one file a source, all reached through :func:`convert_checkpoint`."""
 
 from spm_mm.converters.base import Conversion, Converter, Twin, converters, get_converter
 from spm_mm.registry import import_modules
 
 import_modules(__name__, globals())
 
-__all__ = ['Conversion', 'Converter', 'Twin', 'converters', 'get_converter']
+from spm_mm.converters.convert import (  # noqa: E402
+    Converted,
+    convert_checkpoint,
+    fit_to_model,
+    write_weights,
+)
+from spm_mm.converters.read import Weights, read_checkpoint  # noqa: E402
+
+__all__ = [
+    'Conversion',
+    'Converted',
+    'Converter',
+    'Twin',
+    'Weights',
+    'convert_checkpoint',
+    'converters',
+    'fit_to_model',
+    'get_converter',
+    'read_checkpoint',
+    'write_weights',
+]

@@ -1,12 +1,14 @@
 import abc
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.backbones.loading import split_unused
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
@@ -92,6 +94,20 @@ class Conversion:
         return '\n'.join(lines)
 
 
+HEADS = ('head.weight', 'head.fc.weight', 'classifier.weight')
+"""What the sources call the weights of a classifier's last layer."""
+
+
+def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
+    """Number of classes of a classifier's weights; None if they have no such layer."""
+    return next((len(state_dict[key]) for key in HEADS if key in state_dict), None)
+
+
+def vector_or_maps(state_dict: Mapping[str, Tensor]) -> str:
+    """``out_type`` of the backbone: a vector for a classifier, else the feature maps."""
+    return 'featmap' if count_classes(state_dict) is None else 'avg_featmap'
+
+
 class Classifier(nn.Module):
     """A backbone that puts out a vector, and a linear layer, under MMPretrain's names."""
 
@@ -101,9 +117,11 @@ class Classifier(nn.Module):
         self.head = nn.ModuleDict({'fc': nn.Linear(in_channels, num_classes)})
 
     @classmethod
-    def of(cls, backbone: HierarchicalBackbone, state_dict: Mapping[str, Tensor]) -> 'Classifier':
-        """With as many classes as official weights have that call the layer ``head``, or 1000."""
-        classes = len(state_dict['head.weight']) if 'head.weight' in state_dict else 1000
+    def of(cls, backbone: HierarchicalBackbone, state_dict: Mapping[str, Tensor]) -> nn.Module:
+        """With as many classes as the weights have; without a last layer the backbone alone."""
+        classes = count_classes(state_dict)
+        if classes is None:
+            return nn.ModuleDict({'backbone': backbone})
         return cls(backbone, backbone.arch['embed_dims'][-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +135,7 @@ def run_classifier(
 
     def run(x: Tensor) -> dict[str, Tensor]:
         weights = model.backbone.state_dict()
-        dense.split_unused(weights)
+        split_unused(dense, weights)
         dense.load_state_dict(weights)
         maps = dense.to(x).train(model.training)(x)
         return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
@@ -147,17 +165,33 @@ class Converter(abc.ABC):
     """What ``tools/model_converters/convert.py`` calls it."""
     description: ClassVar[str]
     """Which code base and models it reads."""
-    families: ClassVar[tuple[str, ...]]
+    families: ClassVar[tuple[str, ...]] = ()
     """Families of the reference fixtures that it covers."""
-    fixtures: ClassVar[tuple[str, ...]]
+    fixtures: ClassVar[tuple[str, ...]] = ()
     """Names of the fixtures that must be there and agree."""
+    averaged: ClassVar[bool] = False
+    """Whether the official evaluation takes the averaged weights of a file that has both."""
 
     def __init_subclass__(cls) -> None:
-        converters[cls.source] = cls()
+        if 'source' in vars(cls):
+            converters[cls.source] = cls()
+
+    def doubt(self, clues: str, named: bool) -> str | None:
+        """Why weights may be of another network that has the same keys and shapes; None if not.
+
+        Args:
+            clues: What the file says of itself: its name, model type, settings.
+            named: Whether the user named this source.
+        """
+        return None
 
     @abc.abstractmethod
     def rename(self, key: str) -> str | None:
-        """Our name of an official tensor; None if it is unknown."""
+        """Our name of an official tensor; None if it is unknown.
+
+        Where one of our tensors is several official ones, each is named ``NAME#0``, ``NAME#1`` and so
+        on, in the order in which they are joined along the first dimension.
+        """
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """Our tensors, by our names, of an official tensor that was renamed to ``name``."""
@@ -170,17 +204,17 @@ class Converter(abc.ABC):
         """
         return None
 
-    @abc.abstractmethod
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
     ) -> Twin:
-        """Our counterpart of an official model or part of one.
+        """Our counterpart of an official model or part of one. Needed by sources with fixtures alone.
 
         Args:
             callable_name: Name of its class or function in the official code.
             config: Its settings, as the reference fixtures have them.
             state_dict: Its weights; the counterpart does not hold them yet.
         """
+        raise NotImplementedError(f'the source {self.source} has no reference fixtures')
 
     @abc.abstractmethod
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -199,27 +233,50 @@ class Converter(abc.ABC):
         ours: dict[str, Tensor] = {}
         names, reshaped, dropped, unexpected = {}, {}, {}, []
         own = module.state_dict()
-        for key, tensor in state_dict.items():
+        kept = {}
+        for key in state_dict:
             if reason := self.dropped(key):
                 dropped[key] = reason
-                continue
-            name = self.rename(key)
+            else:
+                kept[key] = self.rename(key)
+        for keys, name, tensor in _join(kept, state_dict):
             tensors = {} if name is None else self.reshape(name, tensor)
-            for new in [new for new in tensors if new not in own]:
-                if reason := self.dropped(new):
-                    dropped[f'{key} -> {new}'] = reason
-                    del tensors[new]
+            left_out = {
+                new: reason for new in tensors if new not in own and (reason := self.dropped(new))
+            }
+            dropped.update({f'{keys[0]} -> {new}': reason for new, reason in left_out.items()})
+            if left_out and len(left_out) == len(tensors):
+                continue
+            for new in left_out:
+                del tensors[new]
             if not tensors or any(
                 new not in own or own[new].shape != value.shape for new, value in tensors.items()
             ):
-                unexpected.append(key)
+                unexpected.extend(keys)
                 continue
-            names[key] = tuple(tensors)
-            if len(tensors) > 1 or tensors[next(iter(tensors))].shape != tensor.shape:
-                reshaped[key] = tuple(tensors)
+            names.update(dict.fromkeys(keys, tuple(tensors)))
+            changed = tensors[next(iter(tensors))].shape != state_dict[keys[0]].shape
+            if len(tensors) > 1 or changed:
+                reshaped.update(dict.fromkeys(keys, tuple(tensors)))
             ours.update(tensors)
         missing = [name for name in own if name not in ours]
         return Conversion(ours, names, reshaped, dropped, unexpected, missing)
+
+
+def _join(
+    names: Mapping[str, str | None], state_dict: Mapping[str, Tensor]
+) -> Iterator[tuple[list[str], str | None, Tensor]]:
+    """Official keys with our name and their tensor; pieces of one of our tensors joined."""
+    pieces: dict[str, dict[int, str]] = {}
+    for key, name in names.items():
+        whole, _, place = (name or '').partition('#')
+        if place:
+            pieces.setdefault(whole, {})[int(place)] = key
+        else:
+            yield [key], name, state_dict[key]
+    for name, places in pieces.items():
+        keys = [places[place] for place in sorted(places)]
+        yield keys, name, torch.cat([state_dict[key] for key in keys])
 
 
 converters: dict[str, Converter] = {}

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
 from spm_mm.backbones import PVT, HierarchicalBackbone, PVTv2
-from spm_mm.backbones.pvt import PVTStage, TokenBlock
-from spm_mm.converters.base import Classifier, Twin, find_arch, rename_by
+from spm_mm.backbones.stage import Stage
+from spm_mm.converters.base import Classifier, Twin, find_arch, rename_by, vector_or_maps
 from spm_mm.converters.lit import LITConverter
 from spm_mm.converters.pvt_v2 import PVTv2Converter
 from spm_mm.errors import UserError
-from spm_mm.layers import MLP, TokenDepthwiseMLP, conv_on_map
+from spm_mm.layers import MLP, TokenBlock, TokenDepthwiseMLP, conv_on_map
 from spm_mm.merging import ClusterMerging, DeformableMerging
 from spm_mm.necks import MTA
-from spm_mm.ops import TokenMap, deform_conv, dpc_knn
+from spm_mm.ops import TokenMap, dpc_knn, resample
 from spm_mm.ops.dpc_knn import density
 
 MERGING = [{'type': 'DeformableMerging'}, {'type': 'DeformableMerging'}, {'type': 'ClusterMerging'}]
@@ -160,9 +160,7 @@ class HAFAv2Converter(PVTv2Converter):
 def _model(
     family: type[HierarchicalBackbone], arch: str, state_dict: Mapping[str, Tensor], **options: Any
 ) -> nn.Module:
-    if 'head.weight' not in state_dict:
-        return nn.ModuleDict({'backbone': family(arch, merging=MERGING, **options)})
-    backbone = family(arch, merging=MERGING, out_type='avg_featmap', **options)
+    backbone = family(arch, merging=MERGING, out_type=vector_or_maps(state_dict), **options)
     return Classifier.of(backbone, state_dict)
 
 
@@ -304,7 +302,7 @@ def _run_conversions(x: Tensor, feature_map: Tensor, index: Tensor) -> dict[str,
 def _run_deformable(merging: DeformableMerging, x: Tensor) -> dict[str, Tensor]:
     x = x.permute(0, 2, 3, 1)
     offset, out = conv_on_map(merging.offset, x), merging(x)
-    sampled = deform_conv(x, offset, merging.conv.weight, merging.conv.bias)
+    sampled = conv_on_map(merging.conv, resample(x, offset))
     maps = {'offset': offset, 'deform_conv_before_norm': sampled, 'out_map': out}
     maps = {name: value.permute(0, 3, 1, 2) for name, value in maps.items()}
     return maps | {'out_tokens': out.flatten(1, 2)}
@@ -321,7 +319,7 @@ def _stage(config: Mapping[str, Any], scored: bool) -> nn.ModuleDict:
         )
         for _ in range(2)
     ]  # fmt: skip
-    stage = PVTStage(c, None, False, blocks, with_cp=False)
+    stage = Stage(blocks)
     norm = nn.LayerNorm(c, eps=config['norm_eps'])
     merging = ClusterMerging(config['dim_in'], c)
     return nn.ModuleDict({'merging': merging, 'stage': stage, 'norm': norm})
@@ -330,7 +328,7 @@ def _stage(config: Mapping[str, Any], scored: bool) -> nn.ModuleDict:
 def _run_stage(module: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
     after: list[Tensor] = []
     handles = [
-        block.register_forward_hook(lambda _, __, out: after.append(out))
+        block.register_forward_hook(lambda _, __, out: after.append(out.x))
         for block in module['stage'].blocks
     ]
     tokens, _ = module['stage'](module['merging'](x))

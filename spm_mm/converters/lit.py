@@ -67,8 +67,6 @@ class LITConverter(PVTConverter):
     def dropped(self, key: str) -> str | None:
         if key.endswith('relative_position_index'):
             return 'follows from the size of the map'
-        if key == 'backbone.stages.3.cls_position':
-            return 'position of the class token, which the dense form does not have'
         return super().dropped(key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:

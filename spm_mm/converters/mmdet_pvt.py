@@ -19,10 +19,9 @@ class MMDetPVTConverter(MMDetPVTv2Converter):
     """
 
     source = 'mmdet-pvt'
-    description = "MMDetection's PyramidVisionTransformer, alone or as a detector's backbone"
+    description = 'PyramidVisionTransformer of MMDetection'
 
     def rename(self, key: str) -> str | None:
-        key = key.removeprefix('backbone.')
         if match := re.fullmatch(r'layers\.(\d)\.1\.0\.pos_embed', key):
             return f'backbone.stages.{match[1]}.position.table'
         block = re.sub(r'^(layers\.\d\.1\.)(\d+)', lambda m: f'{m[1]}{int(m[2]) - 1}', key)
@@ -35,13 +34,13 @@ class MMDetPVTConverter(MMDetPVTv2Converter):
         return super().reshape(name, tensor)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
+        first = 'layers.0.1.0.pos_embed'
         arch = find_arch(
             PVT,
             "MMDetection's PVT",
-            keys,
+            state_dict,
             r'layers\.{0}\.1\.(\d+)\.norm1',
-            lambda _: 'layers.0.1.0.pos_embed' in keys,
+            lambda _: first in state_dict,
         )
-        side = 4 * math.isqrt(keys['layers.0.1.0.pos_embed'].shape[1])
+        side = 4 * math.isqrt(state_dict[first].shape[1])
         return nn.ModuleDict({'backbone': PVT(arch, img_size=side)})

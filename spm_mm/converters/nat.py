@@ -44,19 +44,25 @@ class NATConverter(Converter):
     fixtures = ('nat_mini', 'nat_tiny')
 
     def rename(self, key: str) -> str | None:
-        return rename_by(RULES, key.removeprefix('backbone.'))
+        return rename_by(RULES, key)
 
-    def dropped(self, key: str) -> str | None:
-        if re.match(r'(neck|\w+_head)\.', key):
-            return 'of the detector or segmentor, not of its backbone'
+    def doubt(self, clues: str, named: bool) -> str | None:
+        if re.search('dinat', clues, re.IGNORECASE):
+            return (
+                'this is a checkpoint of DiNAT, by its name: that has the keys and shapes of NAT, but'
+                ' dilated neighborhoods, which this suite does not have'
+            )
+        if not named and not re.search(r'(?<![a-z])nat(?![a-z])', clues, re.IGNORECASE):
+            return (
+                'this is a checkpoint of NAT or of DiNAT: both have the same keys and shapes, and the'
+                f" file's name tells neither; if it is NAT, say so with --source {self.source}"
+            )
         return None
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        arch = _arch(keys)
-        if 'norm0.weight' in keys:
-            return nn.ModuleDict({'backbone': NAT(arch)})
-        return Classifier.of(NAT(arch, out_type='avg_featmap'), keys)
+        if any(f'norm{i}.weight' in state_dict for i in range(4)):
+            return nn.ModuleDict({'backbone': NAT(_arch(state_dict))})
+        return Classifier.of(NAT(_arch(state_dict), out_type='avg_featmap'), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]

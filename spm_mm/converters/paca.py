@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from spm_mm.attention import assign
 from spm_mm.backbones import PaCaViT
-from spm_mm.converters.base import Classifier, Conversion, Converter, Twin, count_blocks, find_arch
+from spm_mm.converters.base import (
+    Classifier,
+    Conversion,
+    Converter,
+    Twin,
+    count_blocks,
+    find_arch,
+    vector_or_maps,
+)
 from spm_mm.registry import MODELS
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
@@ -28,7 +36,7 @@ MIXER = {
     '1': 'pointwise.0',
     '3': 'pointwise.2',
 }
-# Tried in order on the whole key without its last part (weight, bias, ...) and without `backbone.`.
+# Tried in order on the whole key without its last part (weight, bias, ...).
 BACKBONE_RULES = (
     (r'patch_embed\.(.+)', lambda m: f'stem.{STEM[m[1]]}'),
     (r'transition(\d)\.proj', lambda m: f'mergings.{_index(m)}.conv'),
@@ -68,7 +76,7 @@ def _block(name: str) -> str:
 
 class PaCaConverter(Converter):
     source = 'paca'
-    description = 'iVMCL/PaCaViT, classifiers, downstream backbones and segmentors with its head'
+    description = 'iVMCL/PaCaViT'
     families = ('paca',)
     fixtures = (
         *(
@@ -92,7 +100,7 @@ class PaCaConverter(Converter):
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(weight|bias)', key):
             return f'head.fc.{match[1]}'
-        rules, part, prefix = BACKBONE_RULES, key.removeprefix('backbone.'), 'backbone.'
+        rules, part, prefix = BACKBONE_RULES, key, 'backbone.'
         if key.startswith('decode_head.'):
             rules, prefix = HEAD_RULES, 'decode_head.'
             part = key.removeprefix(prefix)
@@ -130,14 +138,7 @@ class PaCaConverter(Converter):
         )
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        backbone_weights = {key.removeprefix('backbone.'): v for key, v in state_dict.items()}
-        backbone = _backbone(backbone_weights)
-        if 'head.weight' in state_dict:
-            return Classifier.of(backbone, state_dict)
-        parts = {'backbone': backbone}
-        if 'decode_head.clustering.1.weight' in state_dict:
-            parts['decode_head'] = _head(state_dict, 'decode_head.')
-        return nn.ModuleDict(parts)
+        return Classifier.of(_backbone(state_dict), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -162,7 +163,7 @@ class PaCaConverter(Converter):
             if isinstance(model, Classifier):
                 outputs['logits'] = model.head['fc'](maps[-1].mean(dim=(2, 3)))
             if backbone.teacher is not None:
-                guides = backbone.guide_stages(backbone.stem(x))
+                guides = backbone.guide_stages(backbone.stem(x), x)
                 for i, (logits, teacher_map) in enumerate(guides, start=1):
                     outputs[f'assign{i}'] = assign(logits)
                     outputs[f'teacher_stage{i}'] = teacher_map.permute(0, 3, 1, 2)
@@ -198,7 +199,7 @@ def _backbone(state_dict: Mapping[str, Tensor], out_type: str | None = None) -> 
         owners = [j for j in range(depths[i - 1]) if own.format(j) in state_dict]
         intervals.append(owners[1] if len(owners) > 1 else 0)
     if out_type is None:
-        out_type = 'avg_featmap' if 'head.weight' in state_dict else 'featmap'
+        out_type = vector_or_maps(state_dict)
     return PaCaViT(
         arch,
         num_clusters=num_clusters,

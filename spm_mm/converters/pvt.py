@@ -1,4 +1,4 @@
-"""PVT (whai362/PVT) and PVT with SPM (Yonghao-Yu/StepwisePatchMerging), classification models."""
+"""PVT (whai362/PVT) and PVT with SPM (Yonghao-Yu/StepwisePatchMerging)."""
 
 import math
 import re
@@ -49,7 +49,7 @@ def _spm(key: str) -> str:
 
 class PVTConverter(Converter):
     source = 'pvt'
-    description = 'whai362/PVT v1 and Yonghao-Yu/StepwisePatchMerging, ImageNet classifiers'
+    description = 'whai362/PVT v1 and Yonghao-Yu/StepwisePatchMerging'
     families = ('pvt', 'spm')
     fixtures = (
         *(f'{kind}_{arch}' for kind in ('pvt', 'spm_pvt') for arch in PVT.arch_settings),
@@ -77,12 +77,19 @@ class PVTConverter(Converter):
                 return ours | ({f'{stage}cls_position': token} if rows else {})
         return {}
 
-    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+    def dropped(self, key: str) -> str | None:
+        if key.startswith('backbone.stages.3.cls_'):
+            return 'of the class token, which the dense form does not have'
+        return None
+
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         arch = find_arch(
             PVT, 'PVT', state_dict, r'block{1}\.(\d+)\.', lambda _: 'pos_embed1' in state_dict
         )
         size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
-        backbone = PVT(arch, merging=_merging(state_dict), out_type='cls_token', img_size=size)
+        # The official dense code has no norm behind the last stage.
+        out_type = 'cls_token' if 'norm.weight' in state_dict else 'featmap'
+        backbone = PVT(arch, merging=_merging(state_dict), out_type=out_type, img_size=size)
         return Classifier.of(backbone, state_dict)
 
     def twin(

@@ -1,4 +1,6 @@
-"""PVTv2: the official code (whai362/PVT), and MMDetection's class."""
+"""PVTv2 and MiT: the official code (whai362/PVT, NVlabs/SegFormer), MMDetection's and MMSegmentation's
+classes.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVTv2
-from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
+from spm_mm.converters.base import (
+    Classifier,
+    Converter,
+    Twin,
+    find_arch,
+    rename_by,
+    run_classifier,
+    vector_or_maps,
+)
 
 # Tried in order on the whole key; the first that matches is taken.
 RULES = (
@@ -52,9 +62,9 @@ MMDET_MLP = {'0': 'fc1', '1': 'dwconv', '4': 'fc2'}
 
 class PVTv2Converter(Converter):
     source = 'pvtv2'
-    description = 'whai362/PVT v2, ImageNet classifiers'
+    description = 'whai362/PVT v2 and NVlabs/SegFormer'
     families = ('pvtv2',)
-    fixtures = tuple(f'pvt_v2_{arch.replace("-", "_")}' for arch in PVTv2.arch_settings)
+    fixtures = tuple(f'pvt_v2_{arch}' for arch in ('b0', 'b1', 'b2', 'b2_li', 'b3', 'b4', 'b5'))
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(\w+)', key):
@@ -64,11 +74,17 @@ class PVTv2Converter(Converter):
 
     def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
         """Name of the architecture that a checkpoint belongs to."""
-        told = len(state_dict.get('norm4.weight', ())), 'block4.0.attn.sr.weight' in state_dict
-        return _arch(state_dict, r'block{1}\.(\d+)\.', *told)
+        return find_pvt_v2(
+            state_dict,
+            r'block{1}\.(\d+)\.',
+            width='norm4.weight',
+            hidden='block1.0.mlp.fc1.weight',
+            linear='block4.0.attn.sr.weight',
+        )
 
-    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
-        return Classifier.of(PVTv2(self.arch_of(state_dict), out_type='avg_featmap'), state_dict)
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
+        backbone = PVTv2(self.arch_of(state_dict), out_type=vector_or_maps(state_dict))
+        return Classifier.of(backbone, state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -78,19 +94,19 @@ class PVTv2Converter(Converter):
 
 
 class MMDetPVTv2Converter(Converter):
-    """MMDetection's ``PyramidVisionTransformerV2``, alone or inside a detector.
+    """``PyramidVisionTransformerV2`` of MMDetection, ``MixVisionTransformer`` of MMSegmentation.
 
-    That class has the epsilon 1e-6 in all norms, where the official code and this suite have 1e-5 in
-    those of patch embeddings and reductions: outputs differ by about 1e-5 of their size.
+    Their norms all have the epsilon 1e-6, where the official code and this suite have 1e-5 in those of
+    patch embeddings and reductions: outputs differ by about 1e-5 of their size.
     """
 
     source = 'mmdet-pvtv2'
-    description = "MMDetection's PyramidVisionTransformerV2, alone or as a detector's backbone"
-    families = ()
-    fixtures = ()
+    description = (
+        'PyramidVisionTransformerV2 of MMDetection, MixVisionTransformer of MMSegmentation'
+    )
 
     def rename(self, key: str) -> str | None:
-        name = rename_by(MMDET_RULES, key.removeprefix('backbone.'))
+        name = rename_by(MMDET_RULES, key)
         return name and f'backbone.{name}'
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -101,31 +117,36 @@ class MMDetPVTv2Converter(Converter):
             return {name: tensor.flatten(1)}  # 1x1 convolutions there
         return {name: tensor}
 
-    def dropped(self, key: str) -> str | None:
-        if re.match(r'(neck|\w+_head|data_preprocessor)\.', key):
-            return 'of the detector, not of its backbone'
-        return None
-
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        width = len(keys.get('layers.3.2.weight', ()))
-        arch = _arch(keys, r'layers\.{0}\.1\.(\d+)\.', width, linear=False)
+        arch = find_pvt_v2(
+            state_dict,
+            r'layers\.{0}\.1\.(\d+)\.',
+            width='layers.3.2.weight',
+            hidden='layers.0.1.0.ffn.layers.0.weight',
+        )
         return nn.ModuleDict({'backbone': PVTv2(arch)})
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        model = self.model_for(state_dict)
-        return Twin(
-            model,
-            lambda x: {f'stage{i}': out for i, out in enumerate(model['backbone'](x), start=1)},
-        )
 
+def find_pvt_v2(
+    state_dict: Mapping[str, Tensor], pattern: str, width: str, hidden: str, linear: str = ''
+) -> str:
+    """Name of the PVTv2 or MiT that weights belong to.
 
-def _arch(state_dict: Mapping[str, Tensor], pattern: str, width: int, linear: bool) -> str:
-    """Name of the architecture with so many blocks, this last width and kind of attention."""
+    Args:
+        state_dict: The weights.
+        pattern: Of the blocks, see :func:`~spm_mm.converters.base.count_blocks`.
+        width: Key of a vector of the last stage's width.
+        hidden: Key of the first layer of the first MLP.
+        linear: Key that only the linear attention has; empty where the source has none.
+    """
+    told = (
+        len(state_dict.get(width, ())),
+        len(state_dict.get(hidden, ())),
+        linear in state_dict,
+    )
 
     def fits(settings: Mapping[str, Any]) -> bool:
-        return (settings['embed_dims'][-1], settings['linear']) == (width, linear)
+        dims, ratios = settings['embed_dims'], settings['mlp_ratios']
+        return (dims[-1], dims[0] * ratios[0], settings['linear']) == told
 
-    return find_arch(PVTv2, 'PVTv2', state_dict, pattern, fits)
+    return find_arch(PVTv2, 'PVTv2 or MiT', state_dict, pattern, fits)

@@ -18,6 +18,7 @@ from spm_mm.converters.base import (
     Twin,
     find_arch,
     rename_by,
+    vector_or_maps,
 )
 
 NORM = {'c': 'conv', 'bn': 'gn'}  # the official `bn` is a group norm
@@ -73,6 +74,7 @@ class SGFormerConverter(Converter):
     source = 'sgformer'
     description = 'OliverRensu/SG-Former, ImageNet classifiers'
     families = ('sgformer',)
+    averaged = True
     fixtures = (
         *(f'sgformer_{size}' for size in ('s', 's_448', 'm', 'b')),
         *(f'sg_attn_{kind}_sr{sr}' for kind in ('hybrid', 'guided') for sr in (8, 4, 2)),
@@ -116,7 +118,7 @@ class SGFormerConverter(Converter):
                 conversion.reshaped.update(dict.fromkeys(official, ours))
         return conversion
 
-    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         arch = find_arch(
             SGFormer,
             'SGFormer',
@@ -125,7 +127,9 @@ class SGFormerConverter(Converter):
             lambda _: 'pos_embed' in state_dict,
         )
         side = 4 * math.isqrt(state_dict['pos_embed'].shape[1])
-        return Classifier.of(SGFormer(arch, out_type='avg_featmap', img_size=side), state_dict)
+        return Classifier.of(
+            SGFormer(arch, out_type=vector_or_maps(state_dict), img_size=side), state_dict
+        )
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]

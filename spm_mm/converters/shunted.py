@@ -4,10 +4,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spm_mm.backbones import ShuntedTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
+from spm_mm.converters.base import (
+    Classifier,
+    Converter,
+    Twin,
+    find_arch,
+    rename_by,
+    run_classifier,
+    vector_or_maps,
+)
 
 PARTS = {'proj': 'conv', 'norm': 'norm'}
 ATTENTION = {'sr': 'merge', 'norm': 'norm', 'kv': 'kv', 'local_conv': 'local'}
@@ -44,7 +52,7 @@ class ShuntedConverter(Converter):
     def rename(self, key: str) -> str | None:
         return rename_by(RULES, key)
 
-    def model_for(self, state_dict: Mapping[str, Tensor]) -> Classifier:
+    def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         arch = find_arch(
             ShuntedTransformer,
             'Shunted',
@@ -52,7 +60,8 @@ class ShuntedConverter(Converter):
             r'block{1}\.(\d+)\.',
             lambda _: 'block1.0.attn.sr2.weight' in state_dict,
         )
-        return Classifier.of(ShuntedTransformer(arch, out_type='avg_featmap'), state_dict)
+        out_type = vector_or_maps(state_dict)
+        return Classifier.of(ShuntedTransformer(arch, out_type=out_type), state_dict)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]

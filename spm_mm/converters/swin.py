@@ -1,96 +1,83 @@
-"""Swin: the hosts' classes, and the official code (microsoft/Swin-Transformer)."""
+"""Swin: MMPretrain's, MMDetection's and MMSegmentation's classes, and the official code
+(microsoft/Swin-Transformer).
+"""
 
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import SwinTransformer
-from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by
+from spm_mm.converters.base import (
+    Classifier,
+    Converter,
+    Rules,
+    Twin,
+    count_classes,
+    find_arch,
+    rename_by,
+)
 
 TABLE = 'relative_position_bias_table'
-# Tried in order on the key without `backbone.`; the first that matches is taken.
-RULES = (
-    (r'patch_embed\.projection\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
-    (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
-    (
-        r'stages\.(\d)\.blocks\.(\d+)\.attn\.w_msa\.(.+)',
-        lambda m: f'stages.{m[1]}.blocks.{m[2]}.attn.{m[3].replace(TABLE, f"{TABLE}.table")}',
-    ),
-    (
-        r'stages\.(\d)\.blocks\.(\d+)\.ffn\.layers\.(0\.0|1)\.(\w+)',
-        lambda m: f'stages.{m[1]}.blocks.{m[2]}.mlp.{"fc2" if m[3] == "1" else "fc1"}.{m[4]}',
-    ),
-    (r'stages\.(\d)\.blocks\.(\d+)\.(norm[12]\.\w+)', lambda m: m[0]),
-    (r'stages\.(\d)\.downsample\.(.+)', lambda m: f'mergings.{m[1]}.{m[2]}'),
-    (r'norm(\d)\.(\w+)', lambda m: f'norms.{m[1]}.{m[2]}'),
-)
-OFFICIAL_RULES = (
-    (r'patch_embed\.proj\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
-    (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
-    (rf'layers\.(\d\.blocks\.\d+\.attn)\.{TABLE}', lambda m: f'stages.{m[1]}.{TABLE}.table'),
-    (r'layers\.(\d)\.downsample\.(.+)', lambda m: f'mergings.{m[1]}.{m[2]}'),
-    (r'layers\.(\d)\.(blocks\..+)', lambda m: f'stages.{m[1]}.{m[2]}'),
-    (r'norm(\d?)\.(\w+)', lambda m: f'norms.{m[1] or 3}.{m[2]}'),
-)
 
 
 class SwinConverter(Converter):
-    """``SwinTransformer`` of MMPretrain, MMDetection and MMSegmentation, alone or in a model."""
+    """What all sources share: a table of names, the order of a merging's channels, its tables."""
 
-    source = 'openmmlab-swin'
-    description = (
-        'SwinTransformer of MMPretrain, MMDetection and MMSegmentation, alone or in a model'
-    )
-    families = ('swin',)
-    fixtures = ('swin_t', 'swin_s')
-    rules = RULES
-    head = r'head\.fc\.(\w+)'
-    blocks = r'stages\.{0}\.blocks\.(\d+)\.'
+    rules: ClassVar[Rules]
+    """Tried in order on the whole key; the first that matches is taken."""
+    width: ClassVar[str]
+    """Key of a vector of the first stage's width."""
+    blocks: ClassVar[str]
+    """How the keys of a block begin, see :func:`~spm_mm.converters.base.count_blocks`."""
+    pieces_in_turn: ClassVar[bool] = True
+    """Whether the 4 C channels of a merging are the four tokens one after the other, columns before
+    rows; here, and in MMPretrain and its relatives, they are the four tokens of every channel in turn,
+    rows before columns."""
 
     def rename(self, key: str) -> str | None:
-        if match := re.fullmatch(self.head, key):
+        if match := re.fullmatch(r'(?:head|head\.fc|classifier)\.(weight|bias)', key):
             return f'head.fc.{match[1]}'
-        name = rename_by(self.rules, key.removeprefix('backbone.'))
+        name = rename_by(self.rules, key)
         return name and f'backbone.{name}'
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name.endswith(f'{TABLE}.table'):
             side = math.isqrt(len(tensor))
             return {name: tensor.view(1, side, side, -1)} if side**2 == len(tensor) else {}
+        if name.startswith('backbone.mergings.') and self.pieces_in_turn:
+            pieces = tensor.unflatten(-1, (2, 2, -1))
+            return {name: pieces.transpose(-3, -2).movedim(-1, -3).flatten(-3).contiguous()}
         return {name: tensor}
 
     def dropped(self, key: str) -> str | None:
         if key.endswith(('relative_position_index', 'attn_mask')):
             return 'follows from the size of the window'
-        if re.match(r'(neck|decode_head|\w+_head|data_preprocessor)\.', key):
-            return 'of the detector or segmentor, not of its backbone'
         return None
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        classes = [len(v) for k, v in state_dict.items() if re.fullmatch(self.head, k)]
         names = {self.rename(key) for key in state_dict}
-        if not classes and 'backbone.norms.0.weight' in names:
-            return nn.ModuleDict({'backbone': self.build(state_dict)})
-        backbone = self.build(state_dict, out_type='avg_featmap')
-        return Classifier(backbone, backbone.arch['embed_dims'][-1], (classes or [1000])[0])
+        dense = [i for i in range(4) if f'backbone.norms.{i}.weight' in names]
+        if count_classes(state_dict) is None and dense != [3]:
+            return nn.ModuleDict({'backbone': self.build(state_dict, out_indices=dense or None)})
+        return Classifier.of(self.build(state_dict, out_type='avg_featmap'), state_dict)
 
     def build(self, state_dict: Mapping[str, Tensor], **options: Any) -> SwinTransformer:
         """The backbone that weights belong to, told from blocks, width and tables."""
-        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
-        width = len(keys.get('patch_embed.norm.weight', ()))
+        width = len(state_dict.get(self.width, ()))
         arch = find_arch(
             SwinTransformer,
             'Swin',
-            keys,
+            state_dict,
             self.blocks,
             lambda settings: settings['embed_dims'][0] == width,
         )
-        table = next(value for key, value in keys.items() if key.endswith(TABLE))
-        return SwinTransformer(arch, window_size=(math.isqrt(len(table)) + 1) // 2, **options)
+        tables = [value for key, value in state_dict.items() if key.endswith(TABLE)]
+        window_size = (math.isqrt(len(tables[0])) + 1) // 2 if tables else 7
+        return SwinTransformer(arch, window_size=window_size, **options)
 
     def twin(
         self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
@@ -101,23 +88,51 @@ class SwinConverter(Converter):
         return Twin(model, _run(model, self.build(state_dict, out_type='avg_featmap')))
 
 
+class OpenMMLabSwinConverter(SwinConverter):
+    source = 'openmmlab-swin'
+    description = 'SwinTransformer of MMPretrain, MMDetection and MMSegmentation'
+    families = ('swin',)
+    fixtures = ('swin_t', 'swin_s')
+    rules = (
+        (r'patch_embed\.projection\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
+        (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
+        (
+            r'stages\.(\d)\.blocks\.(\d+)\.attn\.w_msa\.(.+)',
+            lambda m: f'stages.{m[1]}.blocks.{m[2]}.attn.{m[3].replace(TABLE, f"{TABLE}.table")}',
+        ),
+        (
+            r'stages\.(\d)\.blocks\.(\d+)\.ffn\.layers\.(0\.0|1)\.(\w+)',
+            lambda m: f'stages.{m[1]}.blocks.{m[2]}.mlp.{"fc2" if m[3] == "1" else "fc1"}.{m[4]}',
+        ),
+        (r'stages\.(\d)\.blocks\.(\d+)\.(norm[12]\.\w+)', lambda m: m[0]),
+        (r'stages\.(\d)\.downsample\.(.+)', lambda m: f'mergings.{m[1]}.{m[2]}'),
+        (r'norm(\d)\.(\w+)', lambda m: f'norms.{m[1]}.{m[2]}'),
+    )
+    width = 'patch_embed.norm.weight'
+    blocks = r'stages\.{0}\.blocks\.(\d+)\.'
+    pieces_in_turn = False
+
+    def rename(self, key: str) -> str | None:
+        return super().rename(key.removeprefix('backbone.'))
+
+    def build(self, state_dict: Mapping[str, Tensor], **options: Any) -> SwinTransformer:
+        keys = {key.removeprefix('backbone.'): value for key, value in state_dict.items()}
+        return super().build(keys, **options)
+
+
 class OfficialSwinConverter(SwinConverter):
-    """The official checkpoints: 4 C channels of a merging have another order than in the hosts."""
-
     source = 'swin'
-    description = 'microsoft/Swin-Transformer, ImageNet classifiers and dense backbones'
-    families = ()
-    fixtures = ()
-    rules = OFFICIAL_RULES
-    head = r'head\.(\w+)'
+    description = 'microsoft/Swin-Transformer, and timm before 0.8'
+    rules = (
+        (r'patch_embed\.proj\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
+        (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
+        (rf'layers\.(\d\.blocks\.\d+\.attn)\.{TABLE}', lambda m: f'stages.{m[1]}.{TABLE}.table'),
+        (r'layers\.(\d)\.downsample\.(.+)', lambda m: f'mergings.{m[1]}.{m[2]}'),
+        (r'layers\.(\d)\.(blocks\..+)', lambda m: f'stages.{m[1]}.{m[2]}'),
+        (r'norm(\d?)\.(\w+)', lambda m: f'norms.{m[1] or 3}.{m[2]}'),
+    )
+    width = 'patch_embed.norm.weight'
     blocks = r'layers\.{0}\.blocks\.(\d+)\.'
-
-    def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        if name.startswith('backbone.mergings.'):
-            # Four pieces of C channels, columns before rows, to C groups of four, rows before columns.
-            pieces = tensor.unflatten(-1, (2, 2, -1))
-            return {name: pieces.transpose(-3, -2).movedim(-1, -3).flatten(-3).contiguous()}
-        return super().reshape(name, tensor)
 
 
 def _run(model: Classifier, classifier: SwinTransformer) -> Callable[[Tensor], dict[str, Tensor]]:

@@ -1,10 +1,13 @@
 """Converters of Shunted and NAT beside what the parity tests show of them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from spm_mm.backbones import NAT, ShuntedTransformer
 from spm_mm.converters import get_converter
+from spm_mm.errors import UserError
 from tests.parity.fixtures import read_fixture
 
 
@@ -110,15 +113,29 @@ def test_every_nat_arrives(arch: str, dense: bool) -> None:
     assert dense or model.head['fc'].out_features == 10
 
 
-def test_a_detectors_checkpoint_is_reported() -> None:
-    weights = {f'backbone.{k}': v for k, v in official_nat('mini', dense=True).items()}
-    weights |= {'rpn_head.rpn_conv.weight': torch.empty(1), 'optimizer': torch.empty(1)}
-    converter = get_converter('nat')
-    model = converter.model_for(weights)
-    conversion = converter.convert(weights, model)
-    assert conversion.missing == []
-    assert conversion.unexpected == ['optimizer']
-    assert list(conversion.dropped) == ['rpn_head.rpn_conv.weight']
+def test_a_detectors_checkpoint_keeps_its_heads(convert_file: Callable) -> None:
+    weights = {k: torch.zeros(v.shape) for k, v in official_nat('mini', dense=True).items()}
+    weights = {f'backbone.{k}': v for k, v in weights.items()}
+    weights |= {'rpn_head.rpn_conv.weight': torch.ones(1), 'backbone.other': torch.empty(1)}
+    converted = convert_file(weights, 'mask_rcnn_nat_mini.pth')
+    assert converted.found.startswith("NAT 'mini' with rpn_head of SHI-Labs")
+    assert converted.conversion.missing == []
+    assert converted.conversion.unexpected == ['backbone.other']
+    assert converted.conversion.state_dict['rpn_head.rpn_conv.weight'] == 1
+
+
+def test_nat_is_told_from_dinat(convert_file: Callable) -> None:
+    """Both have the same keys and shapes."""
+    weights = {k: torch.zeros(v.shape) for k, v in official_nat('mini', dense=False).items()}
+    assert convert_file(weights, 'nat_mini_1k.pth').source == 'nat'
+    assert convert_file(weights, 'mini.pth', source='nat').source == 'nat'
+    with pytest.raises(UserError, match=r'of NAT or of DiNAT: .* say so with --source nat'):
+        convert_file(weights, 'mini.pth')
+    for source in (None, 'nat'):
+        with pytest.raises(UserError, match='a checkpoint of DiNAT, by its name'):
+            convert_file(weights, 'dinat_mini.pth', source=source)
+    with pytest.raises(UserError, match='a checkpoint of DiNAT'):
+        convert_file({'args': {'model': 'dinat_mini'}, 'state_dict': weights}, 'nat_mini.pth')
 
 
 @pytest.mark.parametrize('source', ['nat', 'shunted'])

@@ -1,10 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from spm_mm.backbones import SGFormer
 from spm_mm.converters import get_converter
-from spm_mm.testing import tiny_config
 from tests.parity.fixtures import make_state_dict, read_fixture
+from tests.testing import tiny_config
 
 
 @pytest.fixture(scope='module')
@@ -28,6 +30,20 @@ def test_everything_arrives(official: dict) -> None:
     )
     assert torch.equal(attention.kv.weight, expected)
     assert 'reshaped: block1.1.attn.kv2.bias -> ' in conversion.report()
+
+
+def test_averaged_weights_are_the_ones_that_the_official_evaluation_takes(
+    official: dict, convert_file: Callable
+) -> None:
+    averaged = {key: value + 1 for key, value in official.items()}
+    content = {'state_dict': official, 'state_dict_ema': averaged}
+    for ema, expected in ((None, averaged), (True, averaged), (False, official)):
+        converted = convert_file(content, ema=ema)
+        assert converted.complete
+        bias = converted.conversion.state_dict['head.fc.bias']
+        assert torch.equal(bias, expected['head.bias'])
+    assert 'raw weights, entry' in converted.found
+    assert '--ema takes those' in converted.found
 
 
 def test_unknown_and_missing_are_reported(official: dict) -> None:

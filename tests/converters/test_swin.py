@@ -1,6 +1,7 @@
 """Swin's checkpoints: those of the hosts' own classes, and the official ones."""
 
 import importlib
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -56,9 +57,10 @@ def test_the_backbones_of_hosts_put_out_the_same(host: str, arch: str) -> None:
     theirs = randomize(backbones.SwinTransformer(drop_path_rate=0.0, **options))
     ours = convert('openmmlab-swin', theirs.state_dict())
     assert ours['backbone'].arch == SwinTransformer.arch_settings[arch]
-    x = torch.randn(1, 3, *SIZE)
-    for one, other in zip(ours['backbone'](x), theirs(x), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for size in (SIZE, (64, 96)):
+        x = torch.randn(1, 3, *size)
+        for one, other in zip(ours['backbone'](x), theirs(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -124,14 +126,16 @@ def official_name(key: str) -> str:
     return key
 
 
-def test_unknown_missing_and_foreign_are_reported(mmdet_model: nn.Module) -> None:
+def test_unknown_missing_and_foreign_are_reported(
+    mmdet_model: nn.Module, convert_file: Callable
+) -> None:
     converter = get_converter('openmmlab-swin')
     weights = {f'backbone.{key}': value for key, value in mmdet_model.state_dict().items()}
     weights |= {'neck.x': torch.zeros(1), 'backbone.absolute_pos_embed': torch.zeros(1)}
     del weights['backbone.norm1.bias']
-    conversion = converter.convert(weights, converter.model_for(weights))
+    conversion = convert_file(weights).conversion
     assert conversion.unexpected == ['backbone.absolute_pos_embed']
     assert conversion.missing == ['backbone.norms.1.bias']
-    assert 'neck.x' in conversion.dropped
+    assert 'neck.x' in conversion.state_dict
     with pytest.raises(ValueError, match=r'no checkpoint of Swin tiny, .*\(0, 0, 0, 0\)'):
         converter.model_for({'conv1.weight': torch.zeros(1)})

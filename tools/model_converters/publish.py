@@ -1,18 +1,20 @@
-"""Make of a training checkpoint a small file that anyone, the hosts' inferencers too, can load.
+"""Make a small file of a training checkpoint that anyone, the frameworks' inferencers too, can load.
 
 It keeps the weights (the averaged ones where the run kept them) and plain facts about the run: no
-optimizer, no logs, nothing that torch's safe loader refuses.
+optimizer, no logs, nothing that torch's safe loader refuses. A model card is written beside it.
 """
 
 import argparse
 import hashlib
-import os
+import io
+import shlex
+import sys
 from pathlib import Path
 
 import torch
 
-from spm_mm.compat import allow_training_checkpoints, load_checkpoint
-from spm_mm.engine import run_tool
+from spm_mm.compat import load_checkpoint
+from spm_mm.engine import logged_figures, run_tool, whole_file, write_model_card
 from spm_mm.errors import UserError
 
 PLAIN = (str, int, float, bool, type(None))
@@ -47,28 +49,33 @@ def main() -> None:
     args = parser.parse_args()
     if args.output.suffix != '.pth':
         raise UserError(f'OUT must end in .pth, got {args.output}')
-    allow_training_checkpoints()
     checkpoint = load_checkpoint(args.input)
     if 'state_dict' not in checkpoint:
         raise UserError(f'{args.input} is no training checkpoint: it has no state_dict')
-    weights = checkpoint['state_dict']
-    if 'ema_state_dict' in checkpoint:
-        averaged = {
-            key.removeprefix('module.'): value
-            for key, value in checkpoint['ema_state_dict'].items()
-            if key.startswith('module.')
-        }
-        weights = {key: averaged.get(key, value) for key, value in weights.items()}
+    # Of a run with EMAHook these are the averaged ones: mmengine exchanges them when it saves.
+    weights = {key: value.cpu() for key, value in checkpoint['state_dict'].items()}
+    if not weights:
+        raise UserError(f'{args.input} has an empty state_dict: there is nothing to publish')
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(
+            f'{args.input} holds NaN or infinity in {len(broken)} of {len(weights)} entries, first'
+            f' {broken[0]}: publish an earlier checkpoint'
+        )
     meta = {key: plain(value) for key, value in checkpoint.get('meta', {}).items() if key in META}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.output.with_suffix('.part')
-    torch.save({'state_dict': {k: v.cpu() for k, v in weights.items()}, 'meta': meta}, partial)
+    content = io.BytesIO()
+    torch.save({'state_dict': weights, 'meta': meta}, content)
     output = args.output
     if args.hash:
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()[:8]
+        digest = hashlib.sha256(content.getbuffer()).hexdigest()[:8]
         output = output.with_stem(f'{output.stem}-{digest}')
-    os.replace(partial, output)
-    print(f'wrote {output}, {output.stat().st_size / 2**20:.1f} MiB')
+    with whole_file(output) as partial:
+        partial.write_bytes(content.getbuffer())
+    contents = 'averaged weights (EMA)' if 'ema_state_dict' in checkpoint else 'weights'
+    command = shlex.join(['python', *sys.argv])
+    card = write_model_card(output, meta, contents, command, logged_figures(checkpoint))
+    size = output.stat().st_size / 2**20
+    print(f'wrote {output}, {size:.1f} MiB of {contents}, and {card}')
 
 
 if __name__ == '__main__':
