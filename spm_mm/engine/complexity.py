@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from spm_mm.attention import NeighborhoodAttention
+from spm_mm.engine.channels import image_channels
 from spm_mm.literal import make_literal
+from spm_mm.merging import GuidedLocalEnhancement
 
 __all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measure']
 
@@ -33,7 +36,7 @@ LISTED = ('mergings', 'stages', 'norms')
 LAYER_MODULES = tuple(
     f'torch.nn.modules.{name}' for name in ('linear', 'conv', 'batchnorm', 'normalization')
 )
-PRODUCTS = ('bmm', 'baddbmm', '_scaled_dot_product', 'neighborhood_attention')
+PRODUCTS = ('bmm', 'baddbmm', '_scaled_dot_product')
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -78,6 +81,42 @@ class Complexity:
                 found[name] = both
         return tuple(map(sum, zip(*found.values(), strict=True))) if found else None
 
+    def split(self, name: str, depth: int = 2) -> dict[str, tuple[int, int]]:
+        """Parameters and MACs of the parts of a module, by their names below it.
+
+        Args:
+            name: Name of the module in the model, e.g. ``'backbone.mergings.0'``.
+            depth: How many levels of modules are looked into.
+
+        Returns:
+            Parts with parameters or MACs. What a module holds or computes beside its own parts, the
+            products of an attention for instance, is ``'PART (own)'``, or ``'(own)'``.
+        """
+        parts: dict[str, tuple[int, int]] = {}
+        for child in self._children(name):
+            label = child[len(name) + 1 :]
+            inner = self.split(child, depth - 1) if depth > 1 else {}
+            for key, both in inner.items():
+                parts[f'{label} {key}' if key == '(own)' else f'{label}.{key}'] = both
+            if not inner and any(self._both(child)):
+                parts[label] = self._both(child)
+        own = [
+            whole - sum(both[i] for both in parts.values())
+            for i, whole in enumerate(self._both(name))
+        ]
+        if parts and any(own):
+            parts['(own)'] = tuple(own)
+        return parts
+
+    def _children(self, name: str) -> list[str]:
+        start = f'{name}.'
+        return [k for k in self.modules if k.startswith(start) and '.' not in k[len(start) :]]
+
+    def _both(self, name: str) -> tuple[int, int]:
+        """Parameters and MACs of a module; a list of modules, which is not called, has its entries'."""
+        params, macs = self.modules[name]
+        return params, macs or sum(self._both(child)[1] for child in self._children(name))
+
 
 def default_shape(cfg: Config) -> tuple[int, int]:
     """Height and width at which papers count a model: the crop of a classifier or a segmentor, and
@@ -97,8 +136,14 @@ def default_shape(cfg: Config) -> tuple[int, int]:
 def build_on_meta(cfg: Config) -> nn.Module:
     """Build the model of a config of any host, in evaluation mode, without memory for its weights."""
     init_default_scope(cfg.get('default_scope', 'spm_mm'))
-    with torch.device('meta'):
-        return MODELS.build(cfg.model).eval().requires_grad_(False)
+    try:
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+    except RuntimeError as error:
+        if 'meta tensors' not in str(error):
+            raise
+        model = MODELS.build(cfg.model).to('meta')  # it reads numbers while it is built
+    return model.eval().requires_grad_(False)
 
 
 def measure(
@@ -129,7 +174,6 @@ def measure(
         return 0
 
     formulas = {
-        **_custom_formulas(),
         torch.ops.aten.upsample_bilinear2d: partial(interpolation, 'bilinear'),
         torch.ops.aten.upsample_nearest2d: partial(interpolation, 'nearest'),
         # By its overload, too, or the counter takes it apart.
@@ -154,13 +198,16 @@ def measure(
                 cells = out.shape[2:].numel() - inputs[0].shape[2:].numel()
                 elements['spread'] += len(out) * cells * module.weight.numel()
 
+    watched = set(names)
     if as_published:
         make_literal(model)
-    for module in names:
+    else:
+        watched -= _count_as_defined(model)
+    for module in watched:
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
     with torch.no_grad(), counter:
-        _run(model, torch.empty(1, 3, height, width, device='meta'))
+        _run(model, torch.empty(1, image_channels(model), height, width, device='meta'))
     by_operator = counter.get_flop_counts()['Global']
     products = sum(
         flops
@@ -193,7 +240,8 @@ def measure(
 
 def count_macs(model: nn.Module, *inputs: Any) -> int:
     """MACs of one pass of a model; build both it and the inputs on the ``meta`` device."""
-    counter = FlopCounterMode(display=False, custom_mapping=_custom_formulas())
+    _count_as_defined(model)
+    counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(*inputs)
     return counter.get_total_flops() // 2
@@ -254,20 +302,14 @@ def _run(model: nn.Module, image: Tensor) -> None:
             getattr(region, head)(regions)
 
 
-def _custom_formulas() -> dict[Any, Any]:
-    """Formulas of operators that PyTorch's counter does not know."""
+def _count_as_defined(model: nn.Module) -> set[nn.Module]:
+    """Let neighborhood attention run by its definition: its tiles also compute pairs that they mask.
 
-    def neighborhood_attention(q_shape, k_shape, v_shape, table_shape, *_: Any, **__: Any) -> int:
-        """The pairs that the attention reads, not those that its tiles mask."""
-        return 2 * 2 * math.prod(q_shape) * ((table_shape[1] + 1) // 2) ** 2
-
-    formulas = {torch.ops.spm_mm.neighborhood_attention: neighborhood_attention}
-    try:
-        from torchvision.ops import deform_conv2d  # noqa: F401 (registers the operator)
-    except (ImportError, RuntimeError):
-        return formulas
-
-    def deform_conv(input_shape, weight_shape, *_: Any, out_shape: Any, **__: Any) -> int:
-        return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
-
-    return {**formulas, torch.ops.torchvision.deform_conv2d: deform_conv}
+    Returns:
+        Modules that must not get a hook: SPM's absorbed attention reads their weights, and would call
+        them instead.
+    """
+    for module in model.modules():
+        if isinstance(module, NeighborhoodAttention):
+            make_literal(module)
+    return {m.qkv for m in model.modules() if isinstance(m, GuidedLocalEnhancement)}

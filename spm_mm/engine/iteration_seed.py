@@ -18,7 +18,7 @@ class IterationSeedHook(Hook):
 
     mmengine's checkpoints do not hold the state of the random number generators, so dropout and
     stochastic depth of a resumed run differ from those of one that was never interrupted. With this
-    hook they depend on the iteration alone. ``tools/train.py`` adds it.
+    hook they depend on the iteration alone.
 
     The data is drawn in the workers of the loader, which a resumed run starts anew and mmengine winds
     forward: the same images, crops and colours, if the loop counts iterations and ``num_workers`` is at

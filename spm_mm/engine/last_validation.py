@@ -11,7 +11,7 @@ class LastValidationHook(Hook):
     """Validates a resumed run that has no iteration left.
 
     mmengine writes the last checkpoint before it validates, and a run that was killed in between would
-    end without its figures: resumed, it has nothing to train. ``tools/train.py`` adds this hook.
+    end without its figures: resumed, it has nothing to train.
     """
 
     finished = False

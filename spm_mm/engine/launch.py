@@ -1,91 +1,52 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: from the command line to a Runner."""
 
 import argparse
+import ast
+import datetime
+import inspect
 import os
-import pickle
-import re
 import subprocess
-import sys
-import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import get_world_size, is_distributed
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from spm_mm.compat import allow_training_checkpoints, load_checkpoint, reason
 from spm_mm.engine.atomic_files import write_files_whole
-from spm_mm.engine.data_guard import GuardedRunner
-from spm_mm.engine.liveness import lost_processes
+from spm_mm.engine.checkpoints import CheckpointReportHook, read_checkpoints_safely
+from spm_mm.engine.compile import compile_parts
+from spm_mm.engine.failures import name_files
+from spm_mm.engine.machines import note_machines
+from spm_mm.engine.work_dir import check_config_is_kept
 from spm_mm.errors import UserError
 
 __all__ = [
+    'FRAMEWORKS',
     'add_arguments',
     'add_config',
     'build_runner',
-    'latest_checkpoint',
+    'framework_of',
     'load_config',
     'load_from',
     'read_config',
-    'run_tool',
 ]
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-# Data sets of MMPretrain that fetch themselves where they are missing.
-DOWNLOADED = ('MNIST', 'FashionMNIST', 'CIFAR10', 'CIFAR100')
+FRAMEWORKS = ('mmdet', 'mmseg', 'mmpretrain')
 
 
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool's ``main``; a :class:`UserError` ends it with one sentence and exit status 2.
+class _Options(DictAction):
+    """mmengine's ``--cfg-options``, of which a mistake ends in a line on how to use it."""
 
-    Of several processes on a machine that say the same one speaks. Where others are gone, their ranks
-    are named and the status is 1. Whatever reads a checkpoint, it is by torch's safe loader.
-    """
-    # Some releases of mmengine load again without it what it refuses.
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-    try:
-        main()
-    except UserError as error:
-        # A data loader's worker hands on the traceback, too; the sentence is at its end.
-        _say(str(error).rpartition(f'{UserError.__name__}: ')[2].strip())
-        sys.exit(2)
-    except pickle.UnpicklingError as error:
-        _say(f'the checkpoint named last above cannot be read by the safe loader: {reason(error)}')
-        sys.exit(2)
-    except RuntimeError as error:
-        lost = lost_processes(error)
-        if not lost:
-            raise
-        sys.exit(
-            f'error: process {", ".join(map(str, lost))} of {get_world_size()} is gone, so this one'
-            f' stops ({str(error).splitlines()[0]}); --resume continues from the last checkpoint'
-        )
-    finally:
-        if is_distributed():
-            # Else gloo's threads may outlive the interpreter, which then aborts.
-            torch.distributed.destroy_process_group()
-
-
-def _say(message: str) -> None:
-    """Print an error, unless another process of this launch on this machine has printed the same.
-
-    Slurm's tasks have no place in common to tell; there the first of each machine speaks alone.
-    """
-    sys.stdout.flush()
-    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-        launch = Path(os.environ['TORCHELASTIC_ERROR_FILE']).parents[1]
-        launch.mkdir(parents=True, exist_ok=True)
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         try:
-            (launch / f'{zlib.crc32(message.encode())}.said').touch(exist_ok=False)
-        except FileExistsError:
-            return
-    elif os.environ.get('LOCAL_RANK', '0') != '0':
-        return
-    print(f'error: {message}', file=sys.stderr)
+            super().__call__(parser, *args, **kwargs)
+        except Exception as error:
+            parser.error(f'--cfg-options take KEY=VALUE, got {args[1]}: {error}')
 
 
 def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
@@ -98,6 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> Non
     parser.add_argument(
         '--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG'
     )
+    parser.add_argument(
+        '--no-pin-memory', action='store_true', help='turn pin_memory of the data loaders off'
+    )
+    parser.add_argument(
+        '--compile',
+        nargs='*',
+        metavar='PART',
+        help='compile these parts of the model, by default the backbone, by torch.compile',
+    )
     _add_options(parser)
     if not launcher:
         parser.set_defaults(launcher='none', local_rank=0)
@@ -108,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> Non
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add what a tool needs that only looks at a config: :func:`load_config` reads it."""
-    parser.add_argument('config', help='config file of any of the three hosts')
+    parser.add_argument('config', help='config file of any of the three frameworks')
     _add_options(parser)
 
 
@@ -116,7 +86,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. model.backbone.arch=small key="[a,b]"',
     )
@@ -126,24 +96,78 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the overrides into it.
 
     Raises:
-        UserError: If there is no such file, or an override does not fit it.
+        UserError: If there is no such file, it cannot be read, or an override does not fit it.
     """
     if not Path(args.config).is_file():
         raise UserError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
+    _check_bases(Path(args.config))
+    try:
+        cfg = Config.fromfile(args.config)
+    except Exception as error:
+        raise UserError(
+            f'config {args.config} cannot be read: {type(error).__name__}: {_first_line(error)}'
+        ) from error
     if args.cfg_options is not None:
         try:
             cfg.merge_from_dict(args.cfg_options)
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f'--cfg-options do not fit {args.config}: {error}') from error
+        except (
+            AssertionError,
+            AttributeError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise UserError(
+                f'--cfg-options {args.cfg_options} do not fit {args.config}: {_first_line(error)}'
+            ) from error
     return cfg
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), '')
+
+
+def _check_bases(file: Path, parents: tuple[Path, ...] = ()) -> None:
+    """Parse a config and what it inherits from, so that a mistake is told with its file and line.
+
+    mmengine tells a mistake in the text without the file, and goes round in a circle of ``_base_``.
+    """
+    file = file.resolve()
+    if file in parents:
+        circle = [*parents[parents.index(file) :], file]
+        raise UserError(f'_base_ goes in a circle: {" -> ".join(map(str, circle))}')
+    if file.suffix != '.py':
+        return
+    try:
+        code = ast.parse(file.read_text(encoding='utf-8'))
+    except (SyntaxError, ValueError) as error:
+        line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
+        text = (getattr(error, 'text', None) or '').strip()
+        raise UserError(f'config {file}{line}: {getattr(error, "msg", error)}: {text}') from error
+    for statement in code.body:
+        named = isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        if not named or statement.targets[0].id != '_base_':
+            continue
+        try:
+            bases = ast.literal_eval(statement.value)
+        except ValueError:  # an expression: mmengine's own matter
+            continue
+        for base in [bases] if isinstance(bases, str) else bases:
+            if '::' in base:  # of an installed framework
+                continue
+            path = Path(os.path.expanduser(base))
+            path = path if path.is_absolute() else file.parent / path
+            if not path.is_file():
+                raise UserError(f'config {file}: its _base_ {base} does not exist ({path})')
+            _check_bases(path, (*parents, file))
 
 
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config and merge what :func:`add_arguments` understands into it.
 
     Raises:
-        UserError: If there is no such file, or an override does not fit it.
+        UserError: If there is no such file, an override does not fit it, or the work dir is its folder.
     """
     local_rank = os.environ.get('SLURM_LOCALID') if args.launcher == 'slurm' else None
     os.environ.setdefault('LOCAL_RANK', local_rank or str(args.local_rank))
@@ -151,75 +175,77 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    cfg.setdefault('work_dir', str(Path('work_dirs') / Path(args.config).stem))
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name) is None:
+            continue
+        if framework_of(cfg) == 'mmpretrain':
+            # As MMPretrain's own tools do; its models take batches that are stacked already.
+            cfg[name].setdefault('pin_memory', True)
+            cfg[name].setdefault('collate_fn', dict(type='default_collate'))
+        if args.no_pin_memory:
+            cfg[name].pin_memory = False
+    check_config_is_kept(cfg)
     return cfg
 
 
-def load_from(cfg: Config, checkpoint: str, partial: bool = False) -> None:
-    """Let the Runner load a checkpoint, and refuse one of another model.
+def framework_of(cfg: Config) -> str | None:
+    """The framework whose model a config has; None if it is of none of :data:`FRAMEWORKS`."""
+    if cfg.get('default_scope') in FRAMEWORKS:
+        return cfg.default_scope
+    kind = (cfg.get('model') or {}).get('type')
+    classes = inspect.getmro(kind) if inspect.isclass(kind) else ()
+    origins = {getattr(c, '__module__', '').partition('.')[0] for c in classes}
+    if isinstance(kind, str):
+        origins = {kind.partition('.')[0]}
+    return next((name for name in FRAMEWORKS if name in origins), None)
+
+
+def load_from(cfg: Config, checkpoint: str) -> None:
+    """Let the Runner load a checkpoint.
 
     Args:
-        cfg: Config of any of the three hosts; it is changed.
-        checkpoint: The file.
-        partial: Take what fits of another model's, as for fine-tuning.
+        cfg: Config of any of the three frameworks; it is changed.
+        checkpoint: A file, or what else mmengine loads: ``https://...``, ``s3://...``.
 
     Raises:
-        UserError: If there is no such file, or the safe loader does not read it.
+        UserError: If there is no such file.
     """
-    allow_training_checkpoints()
-    load_checkpoint(checkpoint)  # mmengine would read it late, and say what is wrong badly
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise UserError(f'checkpoint {checkpoint} does not exist')
     cfg.load_from = checkpoint
-    if not partial:
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='spm_mm.CheckpointGuardHook')]
 
 
-def latest_checkpoint(work_dir: str) -> str | None:
-    """The newest whole checkpoint ``iter_N.pth`` or ``epoch_N.pth`` of a work dir, None without one.
+def build_runner(cfg: Config, compiled: list[str] | None = None) -> Runner:
+    """Build the Runner of a config, as the frameworks' own tools do.
 
-    A file that cannot be read, as a killed run of another program may leave, is passed over with a
-    warning.
-    """
-    found = {}
-    for path in Path(work_dir).glob('*.pth'):
-        if match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem):
-            found[int(match[1])] = path
-    allow_training_checkpoints()
-    for _, path in sorted(found.items(), reverse=True):
-        try:
-            load_checkpoint(path)
-        except UserError as error:
-            print(f'warning: {error}; an older one is taken', file=sys.stderr)
-        else:
-            return str(path)
-    return None
-
-
-def build_runner(cfg: Config, loaders: list[str]) -> Runner:
-    """Check the data, make the config fit the machine and the host, and build the Runner.
+    What is added decides nothing: checkpoints are read by the safe loader and written whole, a sample
+    that cannot be prepared is named, and the fit of a checkpoint is told.
 
     Args:
-        cfg: Config of any of the three hosts; it is changed.
-        loaders: Names of the data loaders that will run, e.g. ``['train_dataloader']``.
+        cfg: Config of any of the three frameworks; it is changed where there is no GPU.
+        compiled: Parts of the model to compile; an empty list is the backbone, None nothing.
 
     Raises:
-        UserError: If data of one of the loaders is not there.
+        UserError: If the launcher did not start this process, or needs a GPU, or the model has no
+            such part.
     """
-    for name in loaders:
-        if not cfg.get(name):
-            raise UserError(f'the config has no {name}')
-        _check_data(cfg, name)
-        if cfg.get('default_scope') == 'mmpretrain':
-            # MMPretrain's own tool sets this; its models take batches that are stacked already.
-            cfg[name].setdefault('collate_fn', dict(type='default_collate'))
-    allow_training_checkpoints()
+    read_checkpoints_safely()
     write_files_whole()
+    name_files()
     if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UserError(
             "--launcher 'pytorch' is for torchrun: use tools/dist_train.sh or dist_test.sh"
         )
-    if cfg.launcher != 'none' and not torch.cuda.is_available():
+    if cfg.launcher != 'none' and get_device() == 'cpu':
         _start_cpu_processes(cfg)
-    return GuardedRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if compiled is not None:
+        compile_parts(runner.model, compiled or ['backbone'])
+    note_machines()
+    runner.register_hook(CheckpointReportHook())
+    return runner
 
 
 def _start_cpu_processes(cfg: Config) -> None:
@@ -231,12 +257,16 @@ def _start_cpu_processes(cfg: Config) -> None:
             f"without a GPU --launcher must be 'pytorch' or 'slurm', got {cfg.launcher!r}"
         )
     if not is_distributed():
-        torch.distributed.init_process_group('gloo')
+        seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
+        timeout = None if seconds is None else datetime.timedelta(seconds=seconds)
+        torch.distributed.init_process_group('gloo', timeout=timeout)
     options = dict(
         broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
     )
     options.update(cfg.get('model_wrapper_cfg') or {})
-    cfg.model_wrapper_cfg = {**options, 'type': 'spm_mm.CPUDistributedDataParallel'}
+    if options.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
+        options['type'] = 'spm_mm.CPUDistributedDataParallel'
+    cfg.model_wrapper_cfg = options
 
 
 def _read_slurm() -> None:
@@ -255,36 +285,3 @@ def _read_slurm() -> None:
         call = ['scontrol', 'show', 'hostnames', nodes]
         hosts = subprocess.run(call, capture_output=True, text=True, check=True).stdout  # noqa: S603
         os.environ['MASTER_ADDR'] = hosts.split()[0]
-
-
-def _check_data(cfg: Config, loader: str) -> None:
-    for dataset in _datasets(cfg[loader].get('dataset')):
-        root = dataset.get('data_root') or '.'
-        if '://' in root or dataset.get('download') or dataset.get('type') in DOWNLOADED:
-            continue
-        prefix = dataset.get('data_prefix') or {}
-        parts = [prefix] if isinstance(prefix, str) else prefix.values()
-        paths = [
-            Path(root),
-            *(Path(root, part) for part in (*parts, dataset.get('ann_file')) if part),
-        ]
-        for path in paths:
-            if path.is_file() or (path.is_dir() and any(path.iterdir())):
-                continue
-            state = 'is empty' if path.is_dir() else 'does not exist'
-            raise UserError(
-                f'{path} {state}, and {loader} of the config reads it: lay the data out as'
-                f' docs/datasets.md says, which names the environment variable for another folder, or'
-                f' set --cfg-options {loader}.dataset.data_root=DIR'
-            )
-
-
-def _datasets(cfg: Any) -> Iterator[ConfigDict]:
-    """The datasets in a config, also inside wrappers such as RepeatDataset or ConcatDataset."""
-    if not isinstance(cfg, dict):
-        return
-    inner = [cfg['dataset']] if 'dataset' in cfg else list(cfg.get('datasets', ()))
-    for part in inner:
-        yield from _datasets(part)
-    if not inner:
-        yield cfg

@@ -12,7 +12,7 @@ __all__ = ['Exceptional', 'Paper', 'Row', 'decimals', 'load_papers']
 
 METRICS = (
     'top1', 'AP_b', 'AP_b50', 'AP_b75', 'AP_b_small', 'AP_b_medium', 'AP_b_large', 'AP_m', 'AP_m50',
-    'AP_m75', 'mIoU', 'mIoU_ms',
+    'AP_m75', 'mIoU', 'mIoU_ms', 'latency_ms',
 )  # fmt: skip
 ROW_KEYS = {
     'config', 'name', 'params_M', 'flops_G', 'flops_input', 'counter', 'top1_derived', 'note', *METRICS
@@ -25,7 +25,10 @@ EXCEPTION_KEYS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a printed table; ``figures`` holds ``params_M`` and ``flops_G`` where printed."""
+    """One line of a printed table; ``figures`` holds ``params_M`` and ``flops_G`` where printed.
+
+    A ``peer`` is another model, which the paper quotes; its ``config`` is empty where there is none.
+    """
 
     paper: str
     table: str
@@ -36,6 +39,7 @@ class Row:
     counter: str | None = None
     flops_input: tuple[int, int] | None = None
     note: str = ''
+    peer: bool = False
 
     @property
     def key(self) -> str:
@@ -88,10 +92,11 @@ def load_papers(
         for key, paper in content['papers'].items()
     }
     rows = [
-        _row(paper, str(number), table, entry, path)
+        _row(paper, str(number), table, entry, part == 'peers', path)
         for paper, parts in content['papers'].items()
         for number, table in parts['tables'].items()
-        for entry in table['rows']
+        for part in ('peers', 'rows')
+        for entry in table.get(part, ())
     ]
     known = {(row.key, row.config, figure) for row in rows for figure in row.figures}
     exceptions = {}
@@ -113,18 +118,19 @@ def decimals(figure: float) -> int:
     return len(repr(figure).partition('.')[2])
 
 
-def _row(paper: str, number: str, table: dict, entry: dict, path: Path) -> Row:
+def _row(paper: str, number: str, table: dict, entry: dict, peer: bool, path: Path) -> Row:
     _check_keys(entry, ROW_KEYS, path)
     return Row(
         paper,
         number,
-        entry['config'],
+        entry.get('config', '') if peer else entry['config'],
         entry['name'],
         {name: entry[name] for name in ('params_M', 'flops_G') if name in entry},
         {name: entry[name] for name in METRICS if name in entry},
         entry.get('counter', table.get('counter')),
         _size(entry.get('flops_input', table.get('flops_input'))),
         entry.get('note', ''),
+        peer,
     )
 
 

@@ -2,34 +2,73 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from spm_mm.engine.complexity import default_shape
 from spm_mm.engine.launch import add_config, load_config
 from spm_mm.errors import UserError
 
-__all__ = ['PICTURES', 'add_picture_arguments', 'add_place', 'read_picture_arguments']
+__all__ = ['DrawnModel', 'add_picture_arguments', 'add_place', 'read_picture_arguments']
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp')
 PLACES = ('query', 'place')
 
 
-def add_picture_arguments(parser: argparse.ArgumentParser, source: str, help_text: str) -> None:
-    """Config, where the pictures are, where the figure goes, checkpoint and size."""
+@dataclass(frozen=True)
+class DrawnModel:
+    """A model of a figure: its config, and the checkpoint with its weights or None."""
+
+    cfg: Config
+    checkpoint: str | None
+    name: str
+    """What the figure calls it: the config's name and the checkpoint's."""
+
+
+def add_picture_arguments(
+    parser: argparse.ArgumentParser,
+    source: str,
+    help_text: str,
+    out: str = '.png',
+    beside: bool = True,
+) -> None:
+    """Config, where the pictures are, where the figure goes, checkpoint, size and device.
+
+    Args:
+        parser: Parser of the tool.
+        source: Name of the argument for the pictures; '' where the tool needs none.
+        help_text: What the pictures are.
+        out: What OUT must end in.
+        beside: Whether the figure can hold other models, too.
+    """
     add_config(parser)
-    parser.add_argument(source, type=Path, help=help_text)
-    parser.add_argument('out', metavar='OUT', type=Path, help='file to write; ends in .png')
+    if source:
+        parser.add_argument(source, type=Path, help=help_text)
+        parser.add_argument(
+            '--size',
+            nargs=2,
+            type=int,
+            metavar=('H', 'W'),
+            help='scale pictures to cover this size and crop the centre; default: the test pipeline'
+            ' of the config',
+        )
+    parser.add_argument('out', metavar='OUT', type=Path, help=f'file to write; ends in {out}')
     parser.add_argument('--checkpoint', help='weights of the model; random ones without it')
-    parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='size to which pictures are brought; default as in get_flops.py',
-    )
+    if beside:
+        parser.add_argument(
+            '--beside',
+            nargs='+',
+            action='append',
+            default=[],
+            metavar=('CONFIG', 'CHECKPOINT'),
+            help='another config, and its weights, in the same figure; may be repeated',
+        )
+    default = 'cuda' if torch.cuda.is_available() else 'cpu'
+    parser.add_argument('--device', default=default, help=f'default: {default}')
+    parser.set_defaults(suffix=out)
 
 
 def add_place(parser: argparse.ArgumentParser, option: str, what: str) -> None:
@@ -44,21 +83,38 @@ def add_place(parser: argparse.ArgumentParser, option: str, what: str) -> None:
     )
 
 
-def read_picture_arguments(args: argparse.Namespace) -> tuple[Config, tuple[int, int], str]:
-    """The config, the size, and what a figure says of the weights.
+def read_picture_arguments(args: argparse.Namespace) -> list[DrawnModel]:
+    """The models to draw: that of CONFIG, then those of ``--beside``.
 
     Raises:
-        UserError: If OUT is no .png file, a size is not positive, or a place is outside the picture.
+        UserError: If OUT has another suffix, a size is not positive, there is no such device, or a
+            place is outside the picture.
     """
-    if args.out.suffix != '.png':
-        raise UserError(f'OUT must end in .png, got {args.out}')
-    if args.size is not None and min(args.size) < 1:
+    if args.out.suffix != args.suffix:
+        raise UserError(f'OUT must end in {args.suffix}, got {args.out}')
+    if getattr(args, 'size', None) is not None and min(args.size) < 1:
         raise UserError(f'--size must be positive, got {args.size}')
+    if getattr(args, 'number', 1) is not None and getattr(args, 'number', 1) < 1:
+        raise UserError(f'--number must be at least 1, got {args.number}')
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f'--device {args.device} is not available: {reason}') from error
     for name in PLACES:
         if not all(0 <= share <= 1 for share in getattr(args, name, ())):
             raise UserError(f'--{name} must be from 0 to 1, got {getattr(args, name)}')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    cfg = load_config(args)
-    size = tuple(args.size) if args.size else default_shape(cfg)
-    weights = 'random weights' if args.checkpoint is None else Path(args.checkpoint).name
-    return cfg, size, f'{Path(args.config).stem}, {weights}'
+    models: list[DrawnModel] = []
+    pairs: Sequence[Sequence[str]] = [
+        [args.config, *([args.checkpoint] if args.checkpoint else [])],
+        *getattr(args, 'beside', ()),
+    ]
+    for config, *checkpoint in pairs:
+        if len(checkpoint) > 1:
+            raise UserError(f'--beside takes CONFIG and CHECKPOINT, got also {checkpoint[1:]}')
+        cfg = load_config(argparse.Namespace(**{**vars(args), 'config': config}))
+        weights = Path(checkpoint[0]).name if checkpoint else 'random weights'
+        name = f'{Path(config).stem}, {weights}'
+        models.append(DrawnModel(cfg, checkpoint[0] if checkpoint else None, name))
+    return models

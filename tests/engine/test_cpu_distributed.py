@@ -1,8 +1,15 @@
 """Two gloo processes: one model in both, and what the launcher says when one of them fails."""
 
+import os
 import socket
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+
+from tests.engine.conftest import ROOT
 
 STEP = """
 import torch
@@ -78,3 +85,42 @@ def test_port_in_use(run_tool, two_processes, tmp_path) -> None:
         error = run_tool('tools/torchrun.py', *options, tmp_path, status=2, **two_processes).stderr
     assert 'error: The server socket has failed to listen' in error
     assert 'Traceback' not in error
+
+
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from spm_mm.engine import run_tool
+
+def main():
+    Path(sys.argv[1], os.environ['RANK']).write_text(str(os.getpid()))
+    time.sleep(100)
+
+run_tool(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel tells of a lost parent on Linux')
+def test_processes_end_with_their_launcher(two_processes, tmp_path) -> None:
+    """Also where it is killed by SIGKILL and can end nobody."""
+    script = tmp_path / 'script.py'
+    script.write_text(ENDLESS)
+    options = ('--nproc_per_node=2', f'--master_port={two_processes["PORT"]}')
+    launcher = subprocess.Popen(
+        [sys.executable, 'tools/torchrun.py', *options, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
+    pids = [tmp_path / '0', tmp_path / '1']
+    deadline = time.monotonic() + 120
+    while not all(pid.exists() and pid.read_text() for pid in pids):
+        assert time.monotonic() < deadline
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    ranks = [psutil.Process(int(pid.read_text())) for pid in pids]
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(ranks, timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive

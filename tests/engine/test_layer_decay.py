@@ -6,7 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from spm_mm import testing
+from tests import testing
 
 CONSTRUCTOR = 'spm_mm.LayerDecayOptimWrapperConstructor'
 BY_KIND = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
