@@ -4,7 +4,7 @@ _base_ = [
     '_base_/models/classifier.py',
     '_base_/datasets/imagenet_384.py',
     '_base_/schedules/sgformer_384_30e.py',
-    '_base_/default_runtime.py',
+    '_base_/ema_runtime.py',
 ]
 model = dict(
     backbone=dict(

@@ -1,7 +1,7 @@
 # PVTv2-B1, Semantic FPN on ADE20K: PaCa, Table 3, which names no recipe: PVT's is assumed.
 _base_ = [
     '_base_/models/fpn_head.py',
-    '_base_/datasets/ade20k.py',
+    '_base_/datasets/ade20k_multiple32.py',
     '_base_/schedules/pvt_40k.py',
     '_base_/default_runtime.py',
 ]

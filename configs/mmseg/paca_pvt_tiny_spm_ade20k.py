@@ -1,7 +1,7 @@
 # PVT-Tiny (SPM) with the PaCa head on ADE20K: that head on another backbone, with no row in any paper.
 _base_ = [
     '_base_/models/paca_head.py',
-    '_base_/datasets/ade20k.py',
+    '_base_/datasets/ade20k_multiple32.py',
     '_base_/schedules/paca_160k.py',
     '_base_/default_runtime.py',
 ]

@@ -4,9 +4,9 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import registered
+from tests import testing
 
 SIDE = 64
 # Widths of necks and heads, wherever they stand.
@@ -32,6 +32,9 @@ def shrink(cfg: Config) -> Config:
         arch = registered(HierarchicalBackbone)[name].arch_settings[arch]
     old = list(arch['embed_dims'])
     small = testing.tiny_config(name)['arch']
+    # As many heads as the model has, for scales of SG-Former that share them out.
+    small['num_heads'] = tuple(arch['num_heads'])
+    small['embed_dims'] = tuple(8 * heads for heads in small['num_heads'])
     new = list(small['embed_dims'])
     if any(arch.get('teacher_depths', ())):
         small['teacher_depths'] = (1, 1, 1, 1)

@@ -7,6 +7,15 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )
+# What mmengine lacks (docs/engine.md); delete a line to switch that off.
+custom_hooks = [
+    dict(type='spm_mm.SeveralMachinesHook'),
+    dict(type='spm_mm.EarlyWorkersHook'),
+    dict(type='spm_mm.IterationSeedHook'),
+    dict(type='spm_mm.LastValidationHook'),
+    dict(type='spm_mm.GroundTruthHook'),
+    dict(type='spm_mm.FiniteLossHook'),
+]
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

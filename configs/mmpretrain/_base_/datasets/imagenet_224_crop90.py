@@ -1,4 +1,5 @@
-# Tested on the centre 90 % (short side 248), as PaCa-ViT is; 87.5 % elsewhere.
+# Tested on the centre 90 % (short side 248), as the official codes of PaCa-ViT and SG-Former test;
+# 87.5 % elsewhere.
 _base_ = 'imagenet_224.py'
 test_pipeline = [
     dict(type='LoadImageFromFile'),

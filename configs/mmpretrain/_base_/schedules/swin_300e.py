@@ -1,8 +1,10 @@
 # Swin's ImageNet recipe: 300 epochs of 1024 images a step, AdamW, 20 epochs of warm-up from 1e-6,
-# cosine to 1e-5, gradients clipped at 5. No decay on norms, biases and tables of positions. LIT-S, M
+# cosine to 1e-5, gradients clipped at 5, in mixed precision, as the official codes of Swin, NAT and
+# LIT train. No decay on norms, biases and tables of positions. LIT-S, M
 # and B follow it. SPM and HAFA name no recipe for Swin, Shunted and NAT.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='AmpOptimWrapper',
+    loss_scale='dynamic',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,

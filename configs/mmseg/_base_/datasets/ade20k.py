@@ -1,5 +1,8 @@
-# ADE20K, 150 classes, 512 x 512 crops; the test image's sides are made multiples of 32, as PVT's
-# official segmentation code does. 4 images a device is PVT's (8 devices, 32 images a step).
+# ADE20K, 150 classes, 512 x 512 crops; tested at the short side of 512 (LIT, section 4.4; SG-Former
+# and PaCa-ViT state no test size, it is that of Swin's and MMSegmentation's configs). 4 images a
+# device is PVT's (8 devices, 32 images a step). The multi-scale test has six scales and their
+# mirror images relative to 2048 x 512, as MMSegmentation had when SG-Former was published; its
+# paper names none.
 data_root = '{{$ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -13,7 +16,6 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='ResizeToMultiple', size_divisor=32),
     # After the resizing: the labels stay at the size of the file.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
@@ -24,7 +26,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale_factor=ratio, keep_ratio=True)
+                dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
                 for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [

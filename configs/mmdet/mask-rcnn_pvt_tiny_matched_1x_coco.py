@@ -1,0 +1,3 @@
+# PVT-Tiny with its own merging, Mask R-CNN 1x on COCO, matched: no row in any paper.
+_base_ = '_base_/matched.py'
+model = dict(backbone=dict(type='spm_mm.PVT', arch='tiny'))

@@ -1,0 +1,5 @@
+# PVT-Tiny with stepwise merging (SPM), Mask R-CNN 1x on COCO, matched: no row in any paper.
+_base_ = 'mask-rcnn_pvt_tiny_matched_1x_coco.py'
+model = dict(
+    backbone=dict(merging=dict(type='spm_mm.StepwiseMerging', norm_cfg=dict(type='SyncBN')))
+)

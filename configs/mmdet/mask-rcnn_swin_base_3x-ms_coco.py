@@ -1,0 +1,17 @@
+# Swin-B, Mask R-CNN 3x with multi-scale training on COCO: SG-Former, Table 4. They quote it; the
+# recipe is MMDetection's.
+_base_ = [
+    '_base_/models/mask-rcnn_fpn.py',
+    '_base_/datasets/coco_instance_ms.py',
+    '_base_/schedules/coco_3x_ms.py',
+    '_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        type='spm_mm.SwinTransformer',
+        arch='base',
+        drop_path_rate=0.3,
+        init_cfg=dict(type='Pretrained', checkpoint=None, prefix='backbone.'),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)

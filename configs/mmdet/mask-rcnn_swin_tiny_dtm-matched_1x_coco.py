@@ -1,0 +1,5 @@
+# Swin-T with deformable merging (LIT), Mask R-CNN 1x on COCO, matched: no row in any paper.
+_base_ = 'mask-rcnn_swin_tiny_matched_1x_coco.py'
+model = dict(
+    backbone=dict(merging=dict(type='spm_mm.DeformableMerging', norm_cfg=dict(type='SyncBN')))
+)

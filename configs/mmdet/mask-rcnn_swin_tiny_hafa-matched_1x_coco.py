@@ -1,0 +1,5 @@
+# Swin-T with HAFA, Mask R-CNN 1x on COCO, matched: no row in any paper.
+_base_ = 'mask-rcnn_swin_tiny_matched_1x_coco.py'
+laa = dict(type='spm_mm.DeformableMerging', norm_cfg=dict(type='SyncBN'))
+sia = dict(type='spm_mm.ClusterMerging')
+model = dict(backbone=dict(merging=[laa, laa, sia]))

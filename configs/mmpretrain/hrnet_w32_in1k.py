@@ -1,0 +1,16 @@
+# HRNet-W32 on ImageNet-1K: SPM, Table 1; HAFA, Table 1. They quote it; the recipe is that of PVT,
+# from whose tables most of its figures come.
+_base_ = [
+    '_base_/models/classifier.py',
+    '_base_/datasets/imagenet_224_repeated.py',
+    '_base_/schedules/pvt_300e.py',
+    '_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(type='HRNet', arch='w32'),
+    neck=[
+        dict(type='HRFuseScales', in_channels=(32, 64, 128, 256)),
+        dict(type='GlobalAveragePooling'),
+    ],
+    head=dict(in_channels=2048),
+)

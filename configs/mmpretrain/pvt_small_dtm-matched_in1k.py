@@ -1,0 +1,3 @@
+# PVT-Small with deformable merging (LIT) on ImageNet-1K, matched: no row in any paper.
+_base_ = 'pvt_small_matched_in1k.py'
+model = dict(backbone=dict(merging=dict(type='spm_mm.DeformableMerging')))

@@ -1,0 +1,3 @@
+# PVT-Tiny with stepwise merging (SPM) on ImageNet-1K, matched: no row in any paper.
+_base_ = 'pvt_tiny_matched_in1k.py'
+model = dict(backbone=dict(merging=dict(type='spm_mm.StepwiseMerging')))

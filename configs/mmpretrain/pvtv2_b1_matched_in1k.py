@@ -1,0 +1,3 @@
+# PVTv2-B1 with its own merging on ImageNet-1K, matched: no row in any paper.
+_base_ = '_base_/matched.py'
+model = dict(backbone=dict(type='spm_mm.PVTv2', arch='b1'), head=dict(in_channels=512))

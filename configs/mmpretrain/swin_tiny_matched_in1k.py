@@ -1,0 +1,3 @@
+# Swin-T with its own merging on ImageNet-1K, matched: no row in any paper.
+_base_ = '_base_/matched.py'
+model = dict(backbone=dict(type='spm_mm.SwinTransformer', arch='tiny'), head=dict(in_channels=768))

@@ -1,0 +1,3 @@
+# Swin-T with stepwise merging (SPM) on ImageNet-1K, matched: no row in any paper.
+_base_ = 'swin_tiny_matched_in1k.py'
+model = dict(backbone=dict(merging=dict(type='spm_mm.StepwiseMerging')))

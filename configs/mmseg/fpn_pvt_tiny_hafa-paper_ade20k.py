@@ -1,0 +1,6 @@
+# PVT-Tiny (HAFA) with Semantic FPN on ADE20K by section 3.3 as printed: queries alone are clustered,
+# by plain distances (Eq. 2 and 3). It has no row in any paper, whose tables are the official code's.
+_base_ = 'fpn_pvt_tiny_hafa-dense_ade20k.py'
+laa = dict(type='spm_mm.DeformableMerging', norm_cfg=dict(type='SyncBN'))
+sia = dict(type='spm_mm.ClusterMerging', context='dense', scaled_distance=False)
+model = dict(backbone=dict(merging=[laa, laa, sia]))
