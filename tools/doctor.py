@@ -14,7 +14,7 @@ from importlib import metadata
 
 ORIGINALS = {
     'mmengine': 'mmengine',
-    'mmcv': 'mmcv',
+    'mmcv': 'mmcv-lite',
     'mmdet': 'mmdet',
     'mmseg': 'mmsegmentation',
     'mmpretrain': 'mmpretrain',
@@ -26,6 +26,8 @@ FORKS = {
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
 }
+# Distributions that hold the module mmcv.
+MMCV = 'mmcv', 'mmcv-lite', 'onedl-mmcv'
 SETUP = 'run `make setup`, which makes an environment that fits'
 FORK_SETUP = SETUP.replace('`make setup`', '`STACK=onedl make setup`')
 
@@ -73,6 +75,15 @@ def driver_cuda() -> tuple[int, int] | None:
     return value.value // 1000, value.value % 1000 // 10
 
 
+def files(name: str) -> set[str]:
+    """Files of an installed distribution that its record lists, and are there."""
+    try:
+        listed = metadata.distribution(name).files or ()
+    except metadata.PackageNotFoundError:
+        return set()
+    return {str(file) for file in listed if file.locate().is_file()}
+
+
 def check_torch(found: dict[str, str]) -> Iterator[Finding]:
     error = import_error('torch')
     if 'torch' not in found and error:
@@ -110,8 +121,22 @@ def check_torchvision(found: dict[str, str]) -> Iterator[Finding]:
     elif error:
         remedy = 'install the release that belongs to this torch, from the same index'
         yield Finding('torchvision', f'{version} cannot be imported: {error}', remedy)
+    elif error := vision_error():
+        remedy = 'install the release that belongs to this torch, from the same index'
+        yield Finding('torchvision', f'{version} has no operators: {error}', remedy)
     else:
         yield Finding('torchvision', version)
+
+
+def vision_error() -> str | None:
+    """What looking up one of torchvision's operators raises, in one line; None if it is there."""
+    import torch
+
+    try:
+        torch.ops.torchvision.nms  # noqa: B018
+    except Exception as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def check_gpu(version: str) -> Iterator[Finding]:
@@ -138,7 +163,7 @@ def check_gpu(version: str) -> Iterator[Finding]:
 
 
 def check_distributions(found: dict[str, str]) -> Iterator[Finding]:
-    originals = [name for name in ORIGINALS.values() if name in found]
+    originals = [name for name in (*ORIGINALS.values(), 'mmcv') if name in found]
     forks = [name for name in FORKS.values() if name in found]
     if originals and forks:
         yield Finding(
@@ -153,36 +178,84 @@ def check_hosts(found: dict[str, str]) -> Iterator[Finding]:
     forks = not found.keys().isdisjoint(FORKS.values())
     names, setup = (FORKS, FORK_SETUP) if forks else (ORIGINALS, SETUP)
     for module in ORIGINALS:
-        name = next((n for n in (ORIGINALS[module], FORKS[module]) if n in found), None)
+        distributions = MMCV if module == 'mmcv' else (ORIGINALS[module], FORKS[module])
+        name = next((n for n in distributions if n in found), None)
         if name is None:
             needed = module in ('mmengine', 'mmcv')
             remedy = f'pip install {names[module]}, or {setup}' if needed else None
             text = 'is not installed' + ('' if needed else ', its configs cannot be used')
             yield Finding(module, text, remedy)
-        elif error := import_error(module):
+        elif error := import_error(module) or models_error(module):
             yield from explain(module, name, error, found)
         elif name == 'mmsegmentation' and (absent := undeclared(found)):
             yield absent
         else:
             yield Finding(module, f'{found[name]} ({name})')
-    if found.keys() & {'mmcv', 'onedl-mmcv'} and (error := import_error('mmcv._ext')):
+
+
+def models_error(module: str) -> str | None:
+    """What importing a framework's models raises, which the framework itself imports late."""
+    return import_error(f'{module}.models') if module in ('mmdet', 'mmseg', 'mmpretrain') else None
+
+
+def check_operators(found: dict[str, str]) -> Iterator[Finding]:
+    """Whose operators ``mmcv.ops`` calls, or why it has none."""
+    name = next((n for n in MMCV if n in found), None)
+    if name is None or import_error('mmcv'):
+        return
+    setup = FORK_SETUP if name.startswith('onedl') else SETUP
+    if {'mmcv', 'mmcv-lite'} <= found.keys():
         yield Finding(
             'mmcv',
-            f'has no compiled operators ({error}), which MMDetection needs',
-            'build it beside this torch: MMCV_WITH_OPS=1 pip install --no-build-isolation'
-            f' --no-binary {names["mmcv"]} --force-reinstall --no-deps {names["mmcv"]}, or {setup}',
+            'is installed twice, as mmcv and as mmcv-lite, which overwrite each other',
+            f'pip uninstall mmcv mmcv-lite, then install one of the two, or {setup}',
+        )
+        return
+    error = import_error('mmcv._ext')
+    if error is None:
+        origin = getattr(sys.modules['mmcv._ext'], '__file__', None) or ''
+        ours = origin.endswith('extension.py')
+        yield Finding(
+            'mmcv', f'operators of {"spm_mm, nothing compiled" if ours else "mmcv, compiled"}'
+        )
+    elif any('_ext.' in file for file in files(name)):
+        yield Finding(
+            'mmcv',
+            f'has compiled operators that do not load ({error}): they belong to another torch',
+            f'pip uninstall {name}, then pip install mmcv-lite==2.1.0, for which spm_mm has operators,'
+            f' or {setup}',
+        )
+    elif 'spm_mm' not in found and 'spm-mm' not in found:
+        yield Finding(
+            'mmcv',
+            f'has no operators ({error}), and spm_mm, which brings them, is not installed',
+            f'pip install -e . in the checkout of spm_mm, or {setup}',
+        )
+    else:
+        yield Finding(
+            'mmcv',
+            f'has no operators ({error}), and the import hook of spm_mm gives none',
+            f'pip install --force-reinstall --no-deps spm_mm (-e . in its checkout), or {setup}',
         )
 
 
 def explain(module: str, name: str, error: str, found: dict[str, str]) -> Iterator[Finding]:
     """Why a host cannot be imported, where that is a known case."""
-    mmcv = found.get('mmcv', '')
+    mmcv = found.get('mmcv') or found.get('mmcv-lite', '')
     if module in ('mmdet', 'mmseg') and name == ORIGINALS[module] and number(mmcv) >= (2, 2):
         yield Finding(
-            module, f'{found[name]} refuses mmcv {mmcv}', 'pip install mmcv==2.1.0 (below 2.2.0)'
+            module,
+            f'{found[name]} refuses mmcv {mmcv}',
+            f'pip install {"mmcv" if "mmcv" in found else "mmcv-lite"}==2.1.0 (below 2.2.0)',
         )
     elif name == 'mmsegmentation' and (absent := undeclared(found)):
         yield absent
+    elif name == 'mmpretrain' and number(found.get('transformers', '0')) >= (4, 50):
+        yield Finding(
+            module,
+            f'{found[name]} cannot import its models beside transformers {found["transformers"]}',
+            "pip install 'transformers<4.50', or pip uninstall transformers",
+        )
     else:
         yield Finding(
             module, f'{found[name]} cannot be imported: {error}', f'mend that, or {SETUP}'
@@ -206,8 +279,7 @@ def check_setuptools(found: dict[str, str]) -> Iterator[Finding]:
         version = found.get('setuptools', 'is not installed, it')
         yield Finding(
             'setuptools',
-            f'{version} has no pkg_resources, which building mmcv and inheriting from `mmdet::` configs'
-            ' need',
+            f'{version} has no pkg_resources, which inheriting from `mmdet::` configs needs',
             "pip install 'setuptools<81'",
         )
 
@@ -242,6 +314,7 @@ def main() -> None:
         *check_torch(found),
         *check_distributions(found),
         *check_hosts(found),
+        *check_operators(found),
         *check_setuptools(found),
         *map(check_checkpoint, args.checkpoints),
     ]

@@ -22,6 +22,9 @@ if __name__ == '__main__':
         sys.exit(code)
     except SignalException as error:
         sys.exit(128 + error.sigval)
-    except DistNetworkError as error:
+    except RuntimeError as error:
+        # Older versions of torch have no class of its own for a port that is taken.
+        if not (isinstance(error, DistNetworkError) or 'EADDRINUSE' in str(error)):
+            raise
         print(f'error: {error}; another PORT or MASTER_ADDR may help', file=sys.stderr)
         sys.exit(2)

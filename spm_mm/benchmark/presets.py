@@ -46,8 +46,17 @@ PRESETS = {
         ),
         Plan(_squares(224), modes=('inference',), repeat=21, memory=False),
     ),
-    'sgformer-figure6': Preset(
-        "throughput of SG-Former beside others over resolution, after SG-Former's Figure 6",
+    'hafa-latency': Preset(
+        'the latencies of section 4.1 of HAFA, at batch 1, which the paper does not state',
+        tuple(
+            f'PVT/{arch}{mergings}'
+            for arch in ('tiny', 'small', 'large')
+            for mergings in ('', ':DeformableMerging,DeformableMerging,ClusterMerging')
+        ),
+        Plan(_squares(224), modes=('inference',), repeat=21, memory=False),
+    ),
+    'sgformer-resolution': Preset(
+        'throughput of SG-Former beside others over resolution',
         ('SGFormer/small', 'SwinTransformer/tiny', 'PVT/small', 'ShuntedTransformer/small'),
         Plan(_squares(224, 448, 672, 896), modes=('inference',), memory=False),
     ),

@@ -73,7 +73,7 @@ def subject_of(spec: str) -> Subject:
             )
         config = dict(type=f'{SCOPE}.{name}')
         if arch:
-            known[name]._resolve_arch(arch)
+            known[name].resolve_arch(arch)
             config['arch'] = arch
         name = place
     if merging:

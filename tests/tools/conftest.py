@@ -1,4 +1,7 @@
+import runpy
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,3 +45,23 @@ SMALL = (
 @pytest.fixture
 def small() -> tuple[str, ...]:
     return ('--cfg-options', *SMALL)
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Run a tool in this process, which takes a second where a new one takes ten."""
+
+    def run(tool: str, *words: object, status: int = 0) -> SimpleNamespace:
+        monkeypatch.setattr('sys.argv', [tool, *map(str, words)])
+        # So that what the tool sets is gone after the test.
+        monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+        ended = 0
+        try:
+            runpy.run_path(tool, run_name='__main__')
+        except SystemExit as end:
+            ended = end.code
+        out, err = capsys.readouterr()
+        assert ended == status, out + err
+        return SimpleNamespace(stdout=out, stderr=err)
+
+    return run

@@ -38,7 +38,7 @@ def hostile(tmp_path: Path) -> Path:
         ('tools/train.py', CONFIG, '--work-dir', 'OUT', '--cfg-options', *INIT),
         ('tools/train.py', CONFIG, '--work-dir', 'OUT', '--cfg-options', *HOST_INIT),
         ('tools/test.py', CONFIG, 'HOSTILE', '--work-dir', 'OUT'),
-        ('tools/model_converters/convert.py', 'pvt', 'HOSTILE', 'OUT/weights.pth'),
+        ('tools/model_converters/convert.py', 'HOSTILE', 'OUT/weights.pth'),
         ('tools/model_converters/publish.py', 'HOSTILE', 'OUT/weights.pth'),
         ('tools/doctor.py', 'HOSTILE'),
     ],

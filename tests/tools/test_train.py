@@ -51,8 +51,9 @@ def test_test_tool(trained, run_tool, scenes, tmp_path) -> None:
     call = ('tools/test.py', SCENES, work_dir / 'iter_2.pth', '--work-dir', tmp_path)
     root = dict(SCENES_ROOT=str(scenes))
     done = run_tool(
-        *call, '--out', tmp_path / 'out.pkl', '--show-dir', tmp_path / 'show', *options, **root
-    )
+        *call, '--out', tmp_path / 'out.pkl', '--show-dir', tmp_path / 'show', '--interval', 1,
+        *options, **root,
+    )  # fmt: skip
     assert 'mIoU: ' in done.stdout + done.stderr
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 4
     with open(tmp_path / 'out.pkl', 'rb') as file:
@@ -111,7 +112,6 @@ def test_the_main_command_on_two_processes(run_tool, scenes, tmp_path, two_proce
     output = done.stdout + done.stderr
     assert 'mIoU: ' in output
     assert 'SyncBatchNorm becomes a BatchNorm' in output
-    assert 'Grad strides do not match' not in output
     done = run_tool(*call, '--resume', '--cfg-options', *iterations(3),
                     'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                     **root)  # fmt: skip
@@ -158,7 +158,6 @@ class TestMistakes:
         )
         assert f'{tmp_path}/ade does not exist' in error
         assert 'docs/datasets.md' in error
-        assert not (tmp_path / 'w').exists()
 
     def test_half_of_the_data(self, run_tool, tmp_path) -> None:
         (tmp_path / 'ade/images/training').mkdir(parents=True)
@@ -202,16 +201,9 @@ class TestMistakes:
     def test_amp_without_gpu(self, run_tool) -> None:
         if torch.cuda.is_available():
             pytest.skip('there is a GPU')
-        assert '--amp needs a GPU' in self.refused(run_tool, 'tools/train.py', SCENES, '--amp')
+        error = self.refused(run_tool, 'tools/train.py', SCENES, '--amp')
+        assert 'needs a GPU and there is none: use --amp bfloat16' in error
 
     def test_no_checkpoint(self, run_tool) -> None:
         error = self.refused(run_tool, 'tools/test.py', SCENES, 'nothing.pth')
         assert 'checkpoint nothing.pth does not exist' in error
-
-    def test_checkpoint_of_another_model(self, trained, run_tool, scenes, tmp_path) -> None:
-        work_dir, options = trained
-        error = self.refused(
-            run_tool, 'tools/test.py', 'configs/mmseg/fpn_pvt_tiny_scenes.py', work_dir / 'iter_2.pth',
-            '--work-dir', tmp_path, *options, SCENES_ROOT=str(scenes),
-        )  # fmt: skip
-        assert 'belongs to another model than this EncoderDecoder' in error

@@ -13,6 +13,7 @@ float64 too where float32 does not settle the order of tokens.
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ from spm_mm.benchmark import (
     subject_of,
     tabulate,
 )
+from spm_mm.benchmark.cost_sheet import build_dense, cost_of, read_card, tabulate_costs
 from spm_mm.engine import run_tool
 from spm_mm.errors import UserError
 
@@ -103,6 +105,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=CLOCKS,
         help='cpu counts what the process really ran: for a busy machine and one thread',
     )
+    parser.add_argument(
+        '--cost-sheet',
+        metavar='a100|h100|h200|FILE',
+        help='measure nothing: count kernels, bytes and MACs for a GPU, with the times that they take'
+        ' at least, see spm_mm/benchmark/cost_sheet.py; a config stands for backbone, neck and dense'
+        ' heads; --kernels N names the operators that move the most',
+    )
     parser.add_argument('--threads', type=int, help='threads of an operator on the CPU')
     parser.add_argument('--device', choices=('cpu', 'cuda'))
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements there')
@@ -141,6 +150,13 @@ def gather(args: argparse.Namespace, plan: Plan) -> list[Subject]:
     """The subjects, each followed by what it is set beside."""
     specs = args.subjects or (PRESETS[args.preset].subjects if args.preset else ())
     subjects = [subject_of(spec) for spec in specs]
+    if args.cost_sheet:
+        subjects = [
+            dataclasses.replace(subject, make=functools.partial(build_dense, spec))
+            if spec.endswith('.py')
+            else subject
+            for subject, spec in zip(subjects, specs, strict=True)
+        ]
     if args.against:
         subjects = [one for s in subjects for one in rivals_of(s, args.against)]
     if args.gle:
@@ -190,6 +206,43 @@ def compare_outputs(
     return distances
 
 
+def print_cost_sheet(
+    name: str, subjects: Sequence[Subject], plan: Plan, console: Console, args: argparse.Namespace
+) -> None:
+    """Print what every subject costs on a card, and write it to ``--json``.
+
+    Raises:
+        UserError: If the card is unknown, or a variant has no cost sheet.
+    """
+    card = read_card(name)
+    if 'compiled' in plan.variants:
+        raise UserError(
+            '--cost-sheet has both forms, eager and fused: leave out the variant compiled'
+        )
+    costs = []
+    for subject in subjects:
+        for variant in plan.variants:
+            for size in plan.sizes:
+                for batch in plan.batches:
+                    for mode in plan.modes:
+                        place = f'{subject.name}, {batch} x {size[0]} x {size[1]}'
+                        found = cost_of(subject.make, (batch, 3, *size), mode, variant)
+                        costs.append((place, mode, variant, found))
+    console.print(tabulate_costs(costs, card, args.markdown))
+    for place, mode, variant, forms in costs if plan.kernels else ():
+        operators = list(forms['eager'].operators.items())[: plan.kernels]
+        listed = ', '.join(f'{key} {n} ({moved / 1e9:.2f} GB)' for key, (n, moved) in operators)
+        console.print(f'{place}, {mode}, {variant}: {listed}')
+    if args.json:
+        rows = [
+            dict(subject=place, mode=mode, variant=variant, form=form, floors=cost.floors(card))
+            | dataclasses.asdict(cost)
+            for place, mode, variant, forms in costs
+            for form, cost in forms.items()
+        ]
+        args.json.write_text(json.dumps({'card': dataclasses.asdict(card), 'rows': rows}, indent=1))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     plan = plan_of(args)
@@ -197,6 +250,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     console = Console(width=None if Console().is_terminal else 200)
+    if args.cost_sheet:
+        print_cost_sheet(args.cost_sheet, subjects, plan, console, args)
+        return
     place = torch.cuda.get_device_name() if plan.device == 'cuda' else 'CPU'
     machine = {
         'device': place,

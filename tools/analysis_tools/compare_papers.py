@@ -1,7 +1,11 @@
-"""Parameters and FLOPs of every config beside the papers', and with --work-dirs the results of runs.
+"""Parameters and FLOPs of every config beside the papers', and with --work-dirs the results of
+runs.
 
 Ends with status 1 if a figure differs from the printed one by more than its rounding and
 configs/papers.yaml does not list it as an exception whose arithmetic gives the printed figure.
+Figures of peers, which the papers quote from elsewhere, may differ by 3 %. --tables prints the
+papers' tables whole, peers, latency and multi-scale mIoU included, each cell with what was counted
+or reached in brackets.
 """
 
 import argparse
@@ -17,7 +21,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from spm_mm.engine import Complexity, measure, run_tool
-from spm_mm.engine.papers import Exceptional, Row, decimals, load_papers
+from spm_mm.engine.papers import METRICS, Exceptional, Row, decimals, load_papers
 from spm_mm.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -47,6 +51,8 @@ LOGGED = {
     'AP_m75': ('coco/segm_mAP_75', 100),
     'mIoU': ('mIoU', 1),
 }
+# By how much our count of a peer may differ from what a paper quotes for it.
+PEER_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,14 @@ def count(
 
 def agrees(value: float, printed: float, rounding: str = 'nearest') -> bool:
     """Whether a value is printed so: within half a unit of the last decimal, or cut off there."""
-    unit = 10 ** -decimals(printed)
     if rounding == 'down':
-        return printed <= value < printed + unit
-    return abs(value - printed) <= unit / 2 + 1e-9
+        return printed <= value < printed + 2 * half_unit(printed)
+    return abs(value - printed) <= half_unit(printed) + 1e-9
+
+
+def half_unit(printed: float) -> float:
+    """Half of a unit of the last printed decimal."""
+    return 10 ** -decimals(printed) / 2
 
 
 def compare(row: Row, figure: str, exception: Exceptional | None = None) -> Comparison:
@@ -114,6 +124,8 @@ def compare(row: Row, figure: str, exception: Exceptional | None = None) -> Comp
         if agrees(as_counted, printed):
             by = f'as {row.counter}' if row.counter and not agrees(ours, printed) else ''
             return result(as_counted, 'agrees', by)
+        if row.peer and abs(as_counted - printed) <= PEER_TOLERANCE * printed + half_unit(printed):
+            return result(as_counted, 'quoted', 'as the paper quotes it')
         return result(as_counted, 'DIFFERS')
     if agrees(as_counted, printed):
         return result(as_counted, 'DIFFERS', f'needs no exception: {exception.why}')
@@ -160,9 +172,11 @@ def read_run(work_dir: Path, config: str) -> Run | None:
         UserError: If a log is not what mmengine writes.
     """
     found: dict[str, float] = {}
+    multi_scale: dict[str, float] = {}
     step = None
     logs = [*work_dir.glob('*/vis_data/scalars.json'), *work_dir.glob('*/*.json')]
     for log in sorted(logs, key=lambda path: (path.stat().st_mtime, path)):
+        augmented = is_augmented(work_dir / log.relative_to(work_dir).parts[0])
         for number, line in enumerate(log.read_text().splitlines(), 1):
             try:
                 entry = json.loads(line)
@@ -173,11 +187,20 @@ def read_run(work_dir: Path, config: str) -> Run | None:
                 }
             except (ValueError, TypeError, AttributeError) as error:
                 raise UserError(f'{log}, line {number} is no log of mmengine: {error}') from error
-            if values:
+            if augmented and 'mIoU' in values:
+                multi_scale = {'mIoU_ms': values['mIoU']}
+            elif values:
                 found, step = values, entry.get('step', step)
+    found |= multi_scale
     if not found:
         return None
     return Run(found, _progress(CONFIGS / f'{config}.py', step))
+
+
+def is_augmented(folder: Path) -> bool:
+    """Whether the run of a dated folder was ``tools/test.py --tta``."""
+    dumped = folder / 'vis_data' / 'config.py'
+    return dumped.is_file() and 'TTA' in Config.fromfile(dumped).model.type
 
 
 def _progress(config: Path, step: int | None) -> str:
@@ -237,6 +260,36 @@ def print_results(folder: Path, paper: str | None) -> None:
         raise UserError(f'no results of a config of {CONFIGS / "papers.yaml"} below {folder}')
 
 
+def print_tables(paper: str | None, folder: Path | None) -> None:
+    """Print every table of the papers whole, and in brackets what is counted and what runs reached."""
+    papers, rows, exceptions = load_papers(CONFIGS / 'papers.yaml')
+    reached = {}
+    for row, run in results(folder, paper) if folder else ():
+        reached[row.config] = run.metrics
+    keys = dict.fromkeys((row.paper, row.table) for row in rows if paper in (None, row.paper))
+    for name, table in keys:
+        lines = [row for row in rows if (row.paper, row.table) == (name, table)]
+        columns = [
+            column
+            for column in ('params_M', 'flops_G', *METRICS)
+            if any(column in row.figures or column in row.metrics for row in lines)
+        ]
+        print(f'\n{papers[name].name}, {"Table " if table.isdigit() else ""}{table}\n')
+        print('| |', *(f'{column} |' for column in columns), 'config |')
+        print('|---|', *('---|' for _ in columns), '---|')
+        for row in lines:
+            cells = []
+            for column in columns:
+                printed = row.figures.get(column, row.metrics.get(column))
+                ours = reached.get(row.config, {}).get(column)
+                if column in row.figures and (CONFIGS / f'{row.config}.py').is_file():
+                    exception = exceptions.get((row.key, row.config, column))
+                    ours = compare(row, column, exception).as_counted
+                cells.append('' if printed is None else f'{printed}')
+                cells[-1] += '' if ours is None else f' ({ours:.3f})'
+            print(f'| {row.name} |', *(f'{cell} |' for cell in cells), f'{row.config} |')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--paper', help='one of spm, hafa, paca, sgformer, lit; default: all')
@@ -246,14 +299,18 @@ def main() -> None:
         metavar='DIR',
         help='set the results in the logs below DIR beside the papers, instead of counting',
     )
+    parser.add_argument('--tables', action='store_true', help="print the papers' tables whole")
     args = parser.parse_args()
     known = load_papers(CONFIGS / 'papers.yaml')[0]
     if args.paper is not None and args.paper not in known:
         raise UserError(f'--paper must be one of {[*known]}, got {args.paper!r}')
     MMLogger.get_current_instance().setLevel(logging.ERROR)
+    if args.work_dirs is not None and not args.work_dirs.is_dir():
+        raise UserError(f'--work-dirs {args.work_dirs} is no folder')
+    if args.tables:
+        print_tables(args.paper, args.work_dirs)
+        return
     if args.work_dirs is not None:
-        if not args.work_dirs.is_dir():
-            raise UserError(f'--work-dirs {args.work_dirs} is no folder')
         print_results(args.work_dirs, args.paper)
         return
     differences = print_comparisons(args.paper)

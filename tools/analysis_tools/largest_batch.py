@@ -25,7 +25,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from spm_mm.benchmark.measure import peak_memory
-from spm_mm.engine import add_config, load_config, run_tool
+from spm_mm.engine import add_config, image_channels, load_config, run_tool
 from spm_mm.errors import UserError
 
 SIZES = {'mmdet': (800, 1333), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
@@ -33,11 +33,13 @@ OBJECTS = 7
 """Of an image, about as many as COCO has."""
 
 
-def make_batch(cfg: Config, batch: int, size: tuple[int, int], device: str) -> dict:
+def make_batch(
+    cfg: Config, batch: int, size: tuple[int, int], device: str, channels: int = 3
+) -> dict:
     """Random images with the ground truth that the host's model wants."""
     make = {'mmdet': _detection, 'mmseg': _segmentation, 'mmpretrain': _classification}
     samples = [make[cfg.default_scope](cfg, size) for _ in range(batch)]
-    inputs = torch.randn(batch, 3, *size, device=device)
+    inputs = torch.randn(batch, channels, *size, device=device)
     return dict(inputs=inputs, data_samples=[sample.to(device) for sample in samples])
 
 
@@ -81,7 +83,7 @@ def _classification(cfg: Config, size: tuple[int, int]):
 def peak_of_a_step(model: nn.Module, cfg: Config, batch: int, size: tuple[int, int]) -> int:
     """Bytes that weights, moments and one step take at most."""
     device = str(next(model.parameters()).device.type)
-    data = make_batch(cfg, batch, size, device)
+    data = make_batch(cfg, batch, size, device, image_channels(model))
 
     def step() -> None:
         model.zero_grad(set_to_none=True)

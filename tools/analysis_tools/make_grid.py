@@ -32,7 +32,7 @@ of matrix products and convolutions, as `tools/analysis_tools/get_flops.py` coun
 Written by `python tools/analysis_tools/make_grid.py`: do not edit.
 """
 FOOTER = """
--: Cluster leaves the grid, and the blocks of this backbone need one; building it says so.
+-: Cluster and Similarity leave the grid, and the blocks of this backbone need one; building it says so.
 """
 
 

@@ -92,7 +92,7 @@ def main() -> None:
     cfg = read_config(args)
     load_from(cfg, args.checkpoint)
     init_default_scope(cfg.default_scope)
-    runner = build_runner(cfg, ['test_dataloader'])
+    runner = build_runner(cfg, args.compile)
     runner.load_or_resume()
     loader = runner.build_dataloader(cfg.test_dataloader)
     classes = list(loader.dataset.metainfo['classes'])

@@ -1,37 +1,79 @@
-"""Where one query looks, in every head of every stage that attends (LIT, Figure 3)."""
+"""Where one query looks in every head (columns) of every block (rows), on average over pictures
+(LIT, Figure 3).
+
+Darker is more attention; each head has a scale of its own, as in the paper. The number is the
+entropy of the head, 0 (one key) to 1 (all keys alike).
+"""
 
 import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from rich.progress import track
 
 from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.errors import UserError
-from spm_mm.visualization import Panel, attention_of_query, load_backbone, read_image, save_panels
+from spm_mm.visualization import (
+    Panel,
+    attention_of_query,
+    cell_at,
+    entropy,
+    find_pictures,
+    load_backbone,
+    read_image,
+    save_panels,
+)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_picture_arguments(parser, 'image', 'picture')
+    add_picture_arguments(parser, 'pictures', 'picture, or folder of pictures', beside=False)
+    parser.add_argument('--number', type=int, default=100, help='how many pictures at most')
     add_place(parser, '--query', 'the query')
-    args = parser.parse_args()
-    cfg, size, title = read_picture_arguments(args)
-    backbone = load_backbone(cfg, args.checkpoint)
-    picture, image = read_image(args.image, cfg, size)
-    mark = tuple(args.query)
-    rows = []
-    for i, stage in enumerate(backbone.stages):
-        last = len(stage.blocks) - 1
-        if getattr(stage.blocks[last], 'attn', None) is None:
-            continue
-        row = []
-        for head in range(stage.blocks[last].attn.num_heads):
-            block = f'stages.{i}.blocks.{last}'
-            weights, _ = attention_of_query(backbone, image, block, head, mark)
-            caption = f'stage {i + 1}, head {head}, to {weights.max():.3f}'
-            row.append(Panel(picture, caption, overlay=weights, mark=mark))
-        rows.append(row)
-    if not rows:
+    args = parser.parse_args(argv)
+    (model,) = read_picture_arguments(args)
+    backbone = load_backbone(model.cfg, model.checkpoint, args.device)
+    blocks = [
+        f'stages.{i}.blocks.{j}'
+        for i, stage in enumerate(backbone.stages)
+        for j, block in enumerate(stage.blocks)
+        if getattr(block, 'attn', None) is not None
+    ]
+    if not blocks:
         raise UserError(f'{type(backbone).__name__} of {args.config} has no attention')
-    save_panels(args.out, rows, f'attention of one query in the last block of each stage\n{title}')
+    files = find_pictures(args.pictures, args.number)
+    total: dict[str, np.ndarray] = {}
+    for path in track(files, 'pictures'):
+        _, image = read_image(path, model.cfg, args.size)
+        found = attention_of_query(backbone, image.to(args.device), blocks, tuple(args.query))
+        for block, weights in found.items():
+            if block in total and total[block].shape != weights.shape:
+                raise UserError('the pictures differ in size: bring them to one by --size')
+            total[block] = total.get(block, 0) + weights / len(files)
+    rows = []
+    for block, heads in total.items():
+        stage, number = (int(part) for part in block.split('.')[1::2])
+        frame = cell_frame(tuple(args.query), heads.shape[1:])
+        rows.append(
+            [
+                Panel(
+                    weights,
+                    f'stage {stage + 1}, block {number}, head {i}\nentropy {entropy(weights):.2f}',
+                    frame=frame,
+                    colours='Greys',
+                )
+                for i, weights in enumerate(heads)
+            ]
+        )
+    title = f'attention of one query, mean of {len(files)} pictures\n{model.name}'
+    save_panels(args.out, rows, title)
     print(f'wrote {args.out}')
+
+
+def cell_frame(query: tuple[float, float], grid: tuple[int, int]) -> tuple[float, ...]:
+    """The cell of the query, as shares of the picture: left, top, right, bottom."""
+    (row, column), (rows, columns) = cell_at(query, grid), grid
+    return column / columns, row / rows, (column + 1) / columns, (row + 1) / rows
 
 
 if __name__ == '__main__':

@@ -1,38 +1,57 @@
-"""Where the deformable mergings before a cell read in the image, beside the regular grid (LIT, Figure
-2): red dots are what is read, the green frame is the cell.
+"""Where the deformable mergings before a cell read in the image, beside the regular grid (LIT,
+Figure 2).
+
+A row for each picture: red dots are what is read, the green frame is the cell. The numbers are how
+far the places have moved on average and how many lie outside of the frame.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from rich.progress import track
 
 from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
-from spm_mm.visualization import Panel, load_backbone, read_image, sampled_pixels, save_panels
+from spm_mm.visualization import (
+    Panel,
+    find_pictures,
+    load_backbone,
+    read_image,
+    sampled_pixels,
+    save_panels,
+)
 
 SHARPNESS = 4  # pixels of the figure for one of the picture
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_picture_arguments(parser, 'image', 'picture')
+    add_picture_arguments(parser, 'pictures', 'picture, or folder of pictures', beside=False)
+    parser.add_argument('--number', type=int, default=4, help='how many pictures at most')
     parser.add_argument('--stage', type=int, default=4, help='stage of the cell, 2 to 4')
     add_place(parser, '--place', 'the cell')
-    args = parser.parse_args()
-    cfg, size, title = read_picture_arguments(args)
-    backbone = load_backbone(cfg, args.checkpoint)
-    picture, image = read_image(args.image, cfg, size)
-    found = sampled_pixels(backbone, image, args.stage, tuple(args.place))
-    outside = np.mean((found.points < 0) | (found.points > size[::-1]), axis=0).max()
-    shift = np.linalg.norm(found.points - found.regular, axis=1)
-    panels = [
-        Panel(_draw(picture, found.regular, found.cell), f'regular grid, {len(shift)} places'),
-        Panel(
-            _draw(picture, found.points, found.cell),
-            f'sampled, moved by {shift.mean():.1f} pixels\non average, {outside:.0%} outside',
-        ),
-    ]
-    save_panels(args.out, [panels], f'one cell of stage {args.stage}\n{title}')
+    args = parser.parse_args(argv)
+    (model,) = read_picture_arguments(args)
+    backbone = load_backbone(model.cfg, model.checkpoint, args.device)
+    panels = []
+    for path in track(find_pictures(args.pictures, args.number), 'pictures'):
+        picture, image = read_image(path, model.cfg, args.size)
+        found = sampled_pixels(backbone, image.to(args.device), args.stage, tuple(args.place))
+        left, top, right, bottom = found.cell
+        outside = (found.points < (left, top)) | (found.points > (right, bottom))
+        shift = np.linalg.norm(found.points - found.regular, axis=1)
+        panels.append(
+            [
+                Panel(_draw(picture, found.regular, found.cell), f'{path.name}\nregular grid'),
+                Panel(
+                    _draw(picture, found.points, found.cell),
+                    f'{len(shift)} places, moved by {shift.mean():.1f} pixels\n'
+                    f'{outside.any(axis=1).mean():.0%} outside of the cell',
+                ),
+            ]
+        )
+    save_panels(args.out, panels, f'one cell of stage {args.stage}\n{model.name}')
     print(f'wrote {args.out}')
 
 

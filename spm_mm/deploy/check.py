@@ -1,0 +1,122 @@
+"""Whether an exported file computes what the model does, and how long both take."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spm_mm.errors import UserError
+
+__all__ = ['Difference', 'compare', 'random_images', 'runner_of']
+
+Runner = Callable[[Tensor], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a file's outputs are from the model's.
+
+    ``largest`` is the greatest difference of a number, relative to the greatest number of that output;
+    for integers (classes) the share of those that differ. ``agreement`` is the share of positions whose
+    highest score is of the same class; None where there are no classes. Times are medians in seconds.
+    """
+
+    largest: float
+    agreement: float | None
+    model_seconds: float
+    file_seconds: float
+
+
+def random_images(batch: int, size: tuple[int, int], raw: bool) -> Tensor:
+    """Images (B, 3, H, W): RGB from 0 to 255 if ``raw``, else normally distributed."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, 3, *size)
+    if raw:
+        return torch.randint(0, 256, shape, generator=generator).float()
+    return torch.randn(shape, generator=generator)
+
+
+def runner_of(path: Path, threads: int | None = None) -> Runner:
+    """Load an exported file: ``.onnx`` by ONNX Runtime, ``.pt2`` by ``torch.export``.
+
+    Raises:
+        UserError: If ONNX Runtime is not installed; when called, if the file does not take the images.
+    """
+    if path.suffix == '.pt2':
+        program = torch.export.load(path).module()
+
+        def run(images: Tensor) -> list[np.ndarray]:
+            with torch.no_grad():
+                return [out.numpy() for out in program(images)]
+
+        return run
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError('running ONNX needs onnxruntime: pip install "spm_mm[deploy]"') from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+
+    def run_session(images: Tensor) -> list[np.ndarray]:
+        try:
+            return session.run(None, {name: images.numpy()})
+        except Exception as error:  # the package's own kinds have no common public base
+            what = str(error).splitlines()[0][:200]
+            raise UserError(
+                f'{path.name} does not run on images {tuple(images.shape)}: {what}'
+            ) from error
+
+    return run_session
+
+
+def compare(
+    model: Callable[[Tensor], Sequence[Tensor]],
+    run: Runner,
+    batches: Sequence[Tensor],
+    has_classes: bool,
+    repeat: int = 3,
+) -> Difference:
+    """Run a model and its file on the same images.
+
+    Args:
+        model: The model.
+        run: The file, see :func:`runner_of`.
+        batches: Images.
+        has_classes: Whether dimension 1 of the first output is one score for each class.
+        repeat: Timed runs of each on the first batch, behind one that does not count.
+    """
+    largest, agreements = 0.0, []
+    for images in batches:
+        with torch.no_grad():
+            wanted = [out.numpy() for out in model(images)]
+        found = run(images)
+        for one, other in zip(found, wanted, strict=True):
+            if one.shape != other.shape:
+                raise UserError(f'the file puts out {one.shape}, the model {other.shape}')
+            if np.issubdtype(other.dtype, np.integer):
+                difference = float((one != other).mean())
+            else:
+                top = max(float(np.abs(other).max()), 1e-12)
+                difference = float(np.abs(one - other).max()) / top
+            largest = max(largest, difference if difference == difference else float('inf'))
+        if has_classes:
+            agreements.append((found[0].argmax(1) == wanted[0].argmax(1)).mean())
+    seconds = []
+    for function in (model, run):
+        times = []
+        for _ in range(repeat + 1):
+            start = time.perf_counter()
+            with torch.no_grad():
+                function(batches[0])
+            times.append(time.perf_counter() - start)
+        seconds.append(statistics.median(times[1:]))
+    agreement = float(np.mean(agreements)) if agreements else None
+    return Difference(largest, agreement, *seconds)

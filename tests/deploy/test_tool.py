@@ -1,0 +1,124 @@
+"""tools/export.py as users call it, and what runs its files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spm_mm.deploy.check import runner_of
+from spm_mm.errors import UserError
+
+pytest.importorskip('onnxscript')
+onnxruntime = pytest.importorskip('onnxruntime')
+
+ARCH = (
+    '--cfg-options', 'model.backbone.arch._delete_=True', 'model.backbone.arch.embed_dims=(8,16,40,64)',
+    'model.backbone.arch.depths=(1,1,1,1)', 'model.backbone.arch.num_heads=(1,2,5,8)',
+    'model.backbone.arch.mlp_ratios=(2,2,2,2)', 'model.backbone.arch.sr_ratios=(8,4,2,1)',
+)  # fmt: skip
+CLASSIFIER = ('configs/mmpretrain/pvt_tiny_in1k.py', (*ARCH, 'model.head.in_channels=64'))
+NECK = ('model.neck.in_channels=[8,16,40,64]', 'model.neck.out_channels=16')
+SEGMENTOR = (
+    'configs/mmseg/fpn_pvt_tiny_spm_scenes.py',
+    (*ARCH, *NECK, 'model.decode_head.in_channels=[16,16,16,16]', 'model.decode_head.channels=8'),
+)
+DETECTOR = ('configs/mmdet/retinanet_pvt_tiny_bccd.py', (*ARCH, NECK[0]))
+PHOTO = 'docs/images/feature_maps.png'
+
+
+@pytest.fixture
+def export(load_tool, root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(root)
+    tool = load_tool('tools/export.py')
+
+    def run(config: tuple, out: Path, *options: str, checkpoint: str = 'none') -> None:
+        path, changes = config
+        tool.main([path, checkpoint, str(out), *options, *changes])
+
+    return run
+
+
+def run_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return session.run(None, {'images': images})
+
+
+def test_classifier(export, run_tool, tmp_path: Path, capsys) -> None:
+    """One file: by our script, by ONNX Runtime and by OpenVINO; then in 8 bits."""
+    path = tmp_path / 'model.onnx'
+    options = ('--size', '64', '64', '--normalize', '--images', PHOTO)
+    export(CLASSIFIER, path, *options)
+    text = capsys.readouterr().out
+    assert 'greatest difference on 2 batches' in text
+    assert 'same class: 100.00%' in text
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    np.save(tmp_path / 'image.npy', image)
+    batch = image.transpose(2, 0, 1)[None].astype(np.float32)
+    (scores,) = run_file(path, batch)
+    assert scores.shape == (1, 1000)
+    done = run_tool('tools/onnx_inference.py', path, tmp_path / 'image.npy')
+    assert done.stdout.startswith(f'class {scores[0].argmax()}: ')
+    assert len(done.stdout.splitlines()) == 5
+    openvino = pytest.importorskip('openvino')
+    exact = {'INFERENCE_PRECISION_HINT': 'f32'}
+    found = openvino.compile_model(str(path), 'CPU', exact)(batch)[0]
+    np.testing.assert_allclose(found, scores, rtol=1e-3, atol=1e-4)
+    with pytest.raises(UserError, match=r'does not run on images \(1, 3, 70, 64\)'):
+        runner_of(path)(torch.zeros(1, 3, 70, 64))
+    small = tmp_path / 'small.onnx'
+    export(CLASSIFIER, small, *options, '--int8')
+    assert 'same class: ' in capsys.readouterr().out
+    assert small.stat().st_size < path.stat().st_size
+    assert {p.name for p in tmp_path.iterdir()} == {'model.onnx', 'small.onnx', 'image.npy'}
+
+
+def test_segmentor(export, run_tool, tmp_path: Path) -> None:
+    """Classes of all pixels by torch.export, of two images in float16."""
+    path = tmp_path / 'model.pt2'
+    options = ('--size', '64', '96', '--argmax', '--half', '--batch', '2')
+    export(SEGMENTOR, path, *options, '--tolerance', '0.05')
+    (classes,) = torch.export.load(path).module()(torch.randn(2, 3, 64, 96))
+    assert classes.shape == (2, 64, 96)
+    assert classes.dtype == torch.int64
+
+
+def test_detector(export, tmp_path: Path) -> None:
+    """Boxes inside the image, scores between 0 and 1."""
+    path = tmp_path / 'model.onnx'
+    export(DETECTOR, path, '--size', '64', '96', '--normalize')
+    boxes, scores = run_file(path, np.random.rand(1, 3, 64, 96).astype(np.float32) * 255)
+    assert boxes.shape[:2] == scores.shape[:2]
+    assert boxes.shape[2] == 4
+    assert (boxes >= 0).all()
+    assert (boxes <= [96, 64, 96, 64]).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
+    import onnx
+
+    notes = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert json.loads(notes['kind']) == 'detector'
+    assert json.loads(notes['normalized_inside']) is True
+
+
+def test_a_file_that_differs_is_not_written(export, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='nothing is written'):
+        export(SEGMENTOR, tmp_path / 'a.pt2', '--size', '64', '64', '--tolerance', '-1')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input(export, tmp_path: Path) -> None:
+    for config, name, options, message in (
+        (CLASSIFIER, 'a.trt', (), 'must end in .onnx or .pt2'),
+        (CLASSIFIER, 'no/a.onnx', (), 'folder of OUT does not exist'),
+        (CLASSIFIER, 'a.pt2', ('--int8',), '--int8 is for .onnx'),
+        (SEGMENTOR, 'a.onnx', ('--int8',), '--int8 is for classifiers, this is a segmentor'),
+        (DETECTOR, 'a.onnx', ('--argmax',), '--argmax is for classifiers and segmentors'),
+        (CLASSIFIER, 'a.onnx', ('--batch', '0'), 'must be at least 1'),
+        (CLASSIFIER, 'a.onnx', ('--images', 'no.png'), 'is no image'),
+    ):
+        with pytest.raises(UserError, match=message):
+            export(config, tmp_path / name, '--size', '64', '64', *options)
+    mask_rcnn = ('configs/mmdet/mask-rcnn_pvt_tiny_scenes.py', ())
+    with pytest.raises(UserError, match='a MaskRCNN cannot be exported'):
+        export(mask_rcnn, tmp_path / 'a.onnx')
