@@ -1,10 +1,12 @@
 """The one file that knows versions: reading checkpoints safely, on any torch and mmengine."""
 
 import argparse
+import pickletools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 from spm_mm.errors import UserError
+from spm_mm.weights import SCHEME, resolve
 
 __all__ = [
     'allow_training_checkpoints',
@@ -32,15 +35,8 @@ def _history_buffer_method(owner: type, name: str) -> Any:
     raise TypeError(f'a checkpoint asks for getattr({owner!r}, {name!r}), which is not allowed')
 
 
-def allow_training_checkpoints() -> None:
-    """Let the safe loader read what mmengine itself writes into a training checkpoint.
-
-    Since torch 2.6 ``torch.load`` is safe by default and refuses the log buffers in a checkpoint of
-    mmengine 0.10, so a run could not resume. This extends torch's allow-list, for the whole process,
-    by those buffers, numpy arrays and scalars of plain numbers, ``slice``, and, in the place of
-    ``getattr``, a function that hands out the statistics of ``HistoryBuffer`` alone. The tools call
-    it; the import of the package does not.
-    """
+def _training_types() -> list[Any]:
+    """What mmengine and mmcv write into training checkpoints and torch's safe loader does not know."""
     core = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     numbers = [np.dtype(kind) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')]
     allowed = [
@@ -50,40 +46,65 @@ def allow_training_checkpoints() -> None:
         np.ndarray,
         np.dtype,
         *{type(number) for number in numbers},
+        # Training scripts of the DeiT family save their parsed arguments beside the weights.
+        argparse.Namespace,
     ]
     for name in ('_reconstruct', 'scalar'):
         function = getattr(core, name)
         # numpy 1 and 2 name the same functions differently in the files that they write.
         allowed += [(function, f'numpy.{part}.multiarray.{name}') for part in ('core', '_core')]
-    torch.serialization.add_safe_globals(allowed)
+    return allowed
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def allow_training_checkpoints() -> None:
+    """Let torch's safe loader read training checkpoints, in the whole process.
+
+    Since torch 2.6 ``torch.load`` is safe by default and refuses the log buffers in a checkpoint of
+    mmengine 0.10, so a run could not resume. This extends torch's allow-list by those buffers, numpy
+    arrays and scalars of plain numbers, ``slice``, and, in the place of ``getattr``, a function that
+    returns the statistics of ``HistoryBuffer`` alone. The tools call it; importing the package does
+    not.
+    """
+    torch.serialization.add_safe_globals(_training_types())
+
+
+def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Mapping[str, Any]:
     """Read a checkpoint, a file or a URL, with the safe loaders: ``.safetensors``, else torch's.
 
+    Args:
+        path: File, training checkpoints of mmengine included, or URL.
+        map_location: Device, or what else :func:`torch.load` takes. Default ``'cpu'``.
+
     Raises:
-        ValueError: If there is no such file, or it is no checkpoint that the safe loader reads.
+        UserError: If there is no such file, or it is no checkpoint that the safe loader reads.
     """
+    if str(path).startswith(SCHEME):
+        path = resolve(path)
     if '://' in str(path):
         return _download(str(path))
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {path} does not exist')
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
 
-            return load_file(path)
-        # Training scripts of the DeiT family save their parsed arguments beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+            weights = load_file(path)
+            if map_location in (None, 'cpu'):
+                return weights
+            return {name: value.to(map_location) for name, value in weights.items()}
+        # Leaving the context would take out what was allowed before, too.
+        known = torch.serialization.get_safe_globals()
+        more = [kind for kind in _training_types() if kind not in known]
+        with torch.serialization.safe_globals(more):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         raise UserError(
-            f'checkpoint {path} cannot be read by the safe loader: {reason(error)}'
+            f'checkpoint {path} cannot be read by the safe loader: {reason(error, path)}'
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dict')
-    return dict(checkpoint)
+    return checkpoint
 
 
 def _download(url: str) -> dict[str, Any]:
@@ -93,27 +114,68 @@ def _download(url: str) -> dict[str, Any]:
         raise UserError(f'checkpoint {url} cannot be loaded: {reason(error)}') from error
 
 
-def reason(error: Exception) -> str:
-    """One line of what torch says of a file that it refuses, the forbidden name if there is one."""
-    text = str(error)
-    if found := re.search(r'Unsupported (?:global|operand|class).*|.* is not allowed', text):
-        return found[0].split(' was not an allowed')[0].strip()
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+def _asked_for(path: Path) -> list[str]:
+    """Names that a bare pickle would import, read off its text: nothing of it is executed."""
+    names, texts = [], []
+    try:
+        for operator, argument, _ in pickletools.genops(path.read_bytes()):
+            if isinstance(argument, str):
+                texts.append(argument)
+            if operator.name == 'GLOBAL':
+                names.append(argument.replace(' ', '.'))
+            elif operator.name == 'STACK_GLOBAL':
+                names.append('.'.join(texts[-2:]))
+    except ValueError:
+        pass  # what could be read before is enough
+    return names
+
+
+REFUSED = (
+    r'(?:Unsupported|unsupported) (?:global|GLOBAL):?(?: GLOBAL)? (?P<name>[\w.]+)',
+    r'Trying to call reduce for unrecognized function (?P<name>.+)',
+    r'(?:but|as) got (?P<name><.+>)',
+    r'asks for (?P<name>getattr\(.*\)), which is not allowed',
+)
+
+
+def reason(error: Exception, path: Path | None = None) -> str:
+    """One line on why a checkpoint was refused: the forbidden name if there is one.
+
+    Torch's own text begins with how to switch the safe loader off, which is no advice of ours.
+
+    Args:
+        error: What the loader raised.
+        path: The file, in which the name is looked for where the error does not say it.
+    """
+    text = str(error).strip()
+    for pattern in REFUSED:
+        if found := re.search(pattern, text):
+            return f'it asks for {found["name"]}, which could run code'
+    if isinstance(error, PermissionError | ConnectionError | URLError):
+        return text
+    if path is not None and (names := _asked_for(path)):
+        return f'it asks for {", ".join(names)}, which could run code'
+    said = text.partition('.')[0].splitlines()
+    known = [type(error).__name__] if not said or said[0].startswith('Weights only') else said[:1]
+    return f'it is damaged, cut off or no checkpoint ({known[0]})'
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint: its ``state_dict`` or ``model`` entry, or all of it.
+    """Read the weights of a checkpoint.
+
+    They are its ``state_dict``, ``model`` or ``net`` entry, or all of it. What ``DataParallel``
+    (``module.``) and ``torch.compile`` (``_orig_mod.``) put into the names is left out.
 
     Raises:
-        ValueError: If there is no such file, or it holds no weights.
+        UserError: If there is no such file, or it holds no weights.
     """
     checkpoint = load_checkpoint(path)
-    for key in ('state_dict', 'model'):
+    for key in ('state_dict', 'model', 'net'):
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break
     weights = {
-        name.removeprefix('module.'): value
+        name.replace('_orig_mod.', '').removeprefix('module.'): value
         for name, value in checkpoint.items()
         if isinstance(value, Tensor)
     }

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
+import spm_mm  # noqa: F401, which brings mmcv's operators where it is not installed
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

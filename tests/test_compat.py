@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -14,13 +15,20 @@ def test_log_buffers_are_read_by_the_safe_loader(tmp_path) -> None:
     path = tmp_path / 'training.pth'
     content = dict(buffer=buffer, number=np.float64(3.5), where=slice(1, 2), array=np.arange(3))
     torch.save(content, path)
-    allow_training_checkpoints()
     loaded = load_checkpoint(path)
     assert loaded['buffer'].current() == 0.5
     assert loaded['buffer'].statistics('mean') == 0.5
     assert loaded['number'] == 3.5
     assert loaded['where'] == slice(1, 2)
     assert loaded['array'].tolist() == [0, 1, 2]
+
+
+def test_reading_a_file_leaves_what_is_allowed(tmp_path) -> None:
+    torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
+    allow_training_checkpoints()
+    before = set(torch.serialization.get_safe_globals())
+    load_checkpoint(tmp_path / 'a.pth')
+    assert set(torch.serialization.get_safe_globals()) == before
 
 
 class Attack:
@@ -62,6 +70,8 @@ def test_weights_in_every_wrapping(tmp_path) -> None:
         ('plain', weight),
         ('mm', {'state_dict': weight, 'meta': {'epoch': 1}}),
         ('timm', {'model': {f'module.{k}': v for k, v in weight.items()}, 'epoch': 3}),
+        ('net', {'net': {f'module._orig_mod.{k}': v for k, v in weight.items()}}),
+        ('compiled', {k.replace('.', '._orig_mod.'): v for k, v in weight.items()}),
     ):
         path = tmp_path / f'{name}.pth'
         torch.save(content, path)
@@ -71,3 +81,28 @@ def test_weights_in_every_wrapping(tmp_path) -> None:
     torch.save({'epoch': 3}, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='holds no weights'):
         load_weights(tmp_path / 'none.pth')
+
+
+class Shout:
+    def __reduce__(self):
+        return os.system, ('true',)
+
+
+@pytest.mark.parametrize('save', [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_what_was_refused_is_named(tmp_path, save) -> None:
+    """By its own name, in one line, without torch's advice to switch the safe loader off."""
+    path = tmp_path / 'hostile.pth'
+    save({'x': Shout()}, path)
+    with pytest.raises(ValueError, match=r'it asks for (posix|nt)\.system, which could') as caught:
+        load_checkpoint(path)
+    assert 'weights_only' not in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('end', [0, 1, 100, 5000, -10])
+def test_a_cut_file_is_called_so(tmp_path, end) -> None:
+    whole, cut = tmp_path / 'whole.pth', tmp_path / 'cut.pth'
+    torch.save({'a': torch.ones(3000)}, whole)
+    cut.write_bytes(whole.read_bytes()[:end])
+    with pytest.raises(ValueError, match=r'cut\.pth cannot be .* it is damaged, cut off'):
+        load_checkpoint(cut)

@@ -8,13 +8,13 @@ different sizes.
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from torchvision.ops import StochasticDepth
 
-from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import registered
+from tests import testing
 
 SIZES = [(64, 90), (77, 64)]
 PAIRS = testing.pairs()
@@ -118,8 +118,8 @@ def detection_batch(sizes: list[tuple[int, int]] = SIZES) -> dict:
 def train_and_predict(model: torch.nn.Module, batch: dict) -> list:
     model.train()
     for module in model.modules():
-        if isinstance(module, DropPath):
-            module.drop_prob = 0.0  # which could leave out a branch for both images
+        if isinstance(module, StochasticDepth):
+            module.p = 0.0  # which could leave out a branch for both images
     data = model.data_preprocessor(batch, training=True)
     losses = model(**data, mode='loss')
     loss, _ = model.parse_losses(losses)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import check_count, check_heads
-from spm_mm.layers import Linear
+from spm_mm.layers import init_linears
 from spm_mm.ops import neighborhood_attention
 
 
@@ -33,6 +33,8 @@ class NeighborhoodAttention(nn.Module):
         ValueError: If ``num_heads`` does not divide ``channels`` or ``kernel_size`` does not fit.
     """
 
+    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
+
     def __init__(
         self, channels: int, num_heads: int, kernel_size: int = 7, qkv_bias: bool = True
     ) -> None:
@@ -41,13 +43,14 @@ class NeighborhoodAttention(nn.Module):
         check_count('kernel_size', kernel_size, 3, odd=True)
         self.num_heads = num_heads
         self.kernel_size = kernel_size
-        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         # The field's name: configs leave it out of weight decay by it.
         self.relative_position_bias_table = nn.Parameter(
             torch.empty(num_heads, 2 * kernel_size - 1, 2 * kernel_size - 1)
         )
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.proj = Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self)
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[1:3]

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count, check_heads
-from spm_mm.layers import GELULinear, Linear, PointwiseConv, conv_on_map
+from spm_mm.layers import conv_on_map, init_linears
 from spm_mm.registry import suggest
 
 
 class ConvClustering(nn.Module):
-    """Clustering by convolution (Eq. 5): depth-wise, then two 1x1 layers, the last without a bias.
+    """Clustering by convolution (Eq. 4 and 5): depth-wise, then two 1x1 layers, the last biasless.
 
     Args:
         channels: Width C of a token.
@@ -26,11 +26,16 @@ class ConvClustering(nn.Module):
         self.embed = nn.Conv2d(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
-        self.mix = PointwiseConv(channels, channels, after_gelu=True)
-        self.to_clusters = PointwiseConv(channels, num_clusters, bias=False, after_gelu=True)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        self.to_clusters = nn.Conv2d(channels, num_clusters, 1, bias=False)
+        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.to_clusters(self.mix(conv_on_map(self.embed, x)))
+        return conv_on_map(self.cluster, x)
+
+    def cluster(self, x: Tensor) -> Tensor:
+        """The same on a feature map (B, C, H, W)."""
+        return self.to_clusters(self.act(self.mix(self.act(self.embed(x)))))
 
 
 class MLPClustering(nn.Module):
@@ -46,18 +51,20 @@ class MLPClustering(nn.Module):
 
     def __init__(self, channels: int, num_clusters: int, ratio: int = 4) -> None:
         super().__init__()
-        self.embed = Linear(channels, ratio * channels)
-        self.to_clusters = GELULinear(ratio * channels, num_clusters)
+        self.embed = nn.Linear(channels, ratio * channels)
+        self.act = nn.GELU()
+        self.to_clusters = nn.Linear(ratio * channels, num_clusters)
+        init_linears(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.to_clusters(self.embed(x))
+        return self.to_clusters(self.act(self.embed(x)))
 
 
 CLUSTERINGS = {'conv': ConvClustering, 'mlp': MLPClustering}
 
 
 def assign(logits: Tensor) -> Tensor:
-    """Cluster assignment: softmax of cluster logits over all positions of the image (Eq. 3).
+    """Cluster assignment: softmax of cluster logits over all positions of the image (Eq. 5 and 6).
 
     Args:
         logits: (B, H, W, M).
@@ -69,7 +76,7 @@ def assign(logits: Tensor) -> Tensor:
 
 
 class PatchToClusterAttention(nn.Module):
-    """Multi-head attention of all tokens to a few clusters of them (section 3.1).
+    """Multi-head attention of all tokens to a few clusters of them (Eq. 1 to 3).
 
     The clusters are weighted means of the tokens, so the cost is linear in the number of tokens. The
     equations show one head and the scale sqrt(C); as in the official code, the scale is that of a
@@ -106,10 +113,11 @@ class PatchToClusterAttention(nn.Module):
             if clustering is not None:
                 self.clustering = CLUSTERINGS[clustering](channels, num_clusters)
             self.cluster_norm = nn.LayerNorm(channels, eps=1e-6)
-        self.q = Linear(channels, channels)
-        self.k = Linear(channels, channels)
-        self.v = Linear(channels, channels)
-        self.proj = Linear(channels, channels)
+        self.q = nn.Linear(channels, channels)
+        self.k = nn.Linear(channels, channels)
+        self.v = nn.Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self.q, self.k, self.v, self.proj)
 
     def forward(self, x: Tensor, assignment: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         b, h, w, c = x.shape

@@ -6,6 +6,7 @@ and the significance that they leave, or None. So one block takes any of them.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError, check_count, check_heads
-from spm_mm.layers import Linear, conv_on_map, init_convs
-from spm_mm.ops import attend_and_receive, from_windows, pad_to_multiple, sorted_runs, to_windows
+from spm_mm.layers import conv_on_map, init_convs, init_linears
+from spm_mm.ops import from_windows, pad_to_multiple, received_attention, sorted_runs, to_windows
 from spm_mm.registry import suggest
 
 GUIDES = ('hybrid', 'local', 'global', 'manual')
@@ -30,9 +31,10 @@ class LocalPosition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.linear = Linear(channels, channels)
+        self.linear = nn.Linear(channels, channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         init_convs(self.conv)
+        init_linears(self.linear)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_on_map(self.conv, self.linear(x))
@@ -62,7 +64,7 @@ class LocallyEnhancedAttention(SpatialReductionAttention):
 
 
 class SelfGuidedAttention(LocallyEnhancedAttention):
-    """All tokens attend to few, of which the significant regions supply more (section 3.3).
+    """All tokens attend to few, of which the significant regions supply more (Eq. 1 and 2).
 
     The tokens are sorted by significance and divided into regions; in a region of aggregation rate r
     runs of r sorted tokens become one by a learned weighted sum. See
@@ -87,6 +89,9 @@ class SelfGuidedAttention(LocallyEnhancedAttention):
             than the sum of the shares.
     """
 
+    discontinuous: ClassVar[bool] = True
+    """Outputs jump where two significances are nearly equal."""
+
     def __init__(
         self,
         channels: int,
@@ -105,6 +110,7 @@ class SelfGuidedAttention(LocallyEnhancedAttention):
             check_count('each share of regions', share)
             check_count('each rate of regions', rate)
         self.aggregate = nn.ModuleList(nn.Linear(rate, 1) for _, rate in self.regions)
+        init_linears(self.aggregate)
 
     def runs(self, significance: Tensor) -> list[Tensor]:
         """Tokens that become one: for each region indices (B, M, rate) into the row-major tokens."""
@@ -125,7 +131,7 @@ class SelfGuidedAttention(LocallyEnhancedAttention):
             m, rate = run.shape[1:]
             index = run.reshape(b, m * rate, 1).expand(-1, -1, c)
             sequence = tokens.gather(1, index).view(b, m, rate, c)
-            merged.append((linear.weight @ sequence).squeeze(2) + linear.bias)
+            merged.append(linear(sequence.transpose(2, 3)).squeeze(3))
         return torch.cat(merged, dim=1)
 
 
@@ -154,9 +160,11 @@ class ScaleAttention(nn.Module):
         in_windows: bool,
         keep_border: bool,
         qkv_bias: bool,
+        over_map: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.over_map = over_map
         self.scale = scale
         self.window_size = window_size
         self.in_windows = in_windows or scale == 1
@@ -166,8 +174,9 @@ class ScaleAttention(nn.Module):
             self.norm = nn.LayerNorm(channels)
             self.act = nn.GELU()
             init_convs(self.merge)
-        self.q = Linear(channels, out_channels, bias=qkv_bias)
-        self.kv = Linear(channels, 2 * out_channels, bias=qkv_bias)
+        self.q = nn.Linear(channels, out_channels, bias=qkv_bias)
+        self.kv = nn.Linear(channels, 2 * out_channels, bias=qkv_bias)
+        init_linears(self.q, self.kv)
 
     def forward(self, x: Tensor, significance: bool) -> tuple[Tensor, Tensor | None]:
         b, h, w, _ = x.shape
@@ -197,6 +206,8 @@ class ScaleAttention(nn.Module):
         out = from_windows(out, span, h, w) if self.in_windows else out.view(b, h, w, -1)
         if received is None:
             return out, None
+        if self.over_map:
+            received = received * (q.shape[2] / (h * w))
         received = received.view(b, windows, -1, 1)
         if self.in_windows:
             received = from_windows(received, side, rows, columns)
@@ -214,10 +225,9 @@ class ScaleAttention(nn.Module):
         significance: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """What (N, G, T, D) queries read, and, if asked for, what each key receives, (N, S)."""
-        if significance:
-            return attend_and_receive(q, k, v, key_mask, query_mask)
         attn_mask = None if key_mask is None else key_mask[:, None, None]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask), None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return out, received_attention(q, k, key_mask, query_mask) if significance else None
 
     def _heads(self, windows: Tensor) -> Tensor:
         """(B, windows, T, C_out) to (B * windows, G, T, D)."""
@@ -225,11 +235,14 @@ class ScaleAttention(nn.Module):
 
 
 class HybridScaleAttention(nn.Module):
-    """Groups of heads that read at different scales, and the significance of every token (section 3.2).
+    """Groups of heads that read at different scales, and the significance of tokens (Eq. 3 to 5).
 
     The significance of a token is the attention that it receives: within a group of heads the mean
     over the heads and over the queries of the window (or of the map), where a merged token stands for
     all its cells, summed over the groups. It has no gradient.
+
+    The official code divides by the queries of the window, Eq. 5 by those of the map, hw, for every
+    group: then the groups in windows weigh less, by the share of a window in the map.
 
     Args:
         channels: Width C of a token.
@@ -242,6 +255,8 @@ class HybridScaleAttention(nn.Module):
             scale 1, ``'global'`` the others; ``'manual'`` gives every token the same; None makes none.
         in_windows: Whether groups of merged tokens stay inside windows, too, as the paper says; the
             official code lets them read the whole map.
+        over_map: Whether the significance of every group is divided by hw, as in Eq. 5, not by the
+            queries of its windows.
         keep_border: Whether cells on the right and bottom that fill no merging patch are merged with
             zeros. False leaves them out, as the official code does at the one size of image where it
             meets any, 112 x 448.
@@ -262,6 +277,7 @@ class HybridScaleAttention(nn.Module):
         guide: str | None = 'hybrid',
         in_windows: bool = False,
         keep_border: bool = True,
+        over_map: bool = False,
     ) -> None:
         super().__init__()
         check_heads(channels, num_heads)
@@ -285,12 +301,13 @@ class HybridScaleAttention(nn.Module):
         self.groups = nn.ModuleList(
             ScaleAttention(
                 channels, channels // groups, num_heads // groups, scale, window_size, in_windows,
-                keep_border, qkv_bias,
+                keep_border, qkv_bias, over_map,
             )
             for scale in scales
         )  # fmt: skip
         self.lepe = LocalPosition(channels)
-        self.proj = Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self.proj)
 
     def forward(
         self, x: Tensor, significance: Tensor | None = None

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError, check_count, check_heads
-from spm_mm.layers import Linear, conv_on_map
+from spm_mm.layers import conv_on_map, init_linears
 
 
 class LocalValueAttention(SpatialReductionAttention):
@@ -35,7 +35,7 @@ class LocalValueAttention(SpatialReductionAttention):
     def enhance(self, v: Tensor, height: int, width: int) -> Tensor:
         """The convolution of values (B, G, N, D) of a map."""
         v = v.transpose(1, 2)
-        values = v.reshape(len(v), height, width, -1)
+        values = v.reshape(v.shape[0], height, width, -1)
         return conv_on_map(self.local, values).reshape(v.shape).transpose(1, 2)
 
 
@@ -56,8 +56,9 @@ class ShuntedBranch(nn.Module):
         self.merge = nn.Conv2d(channels, channels, ratio, stride=ratio)
         self.norm = nn.LayerNorm(channels)
         self.act = nn.GELU()
-        self.kv = Linear(channels, 2 * out_channels, bias=qkv_bias)
+        self.kv = nn.Linear(channels, 2 * out_channels, bias=qkv_bias)
         self.local = depthwise(out_channels)
+        init_linears(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         context = self.act(self.norm(conv_on_map(self.merge, x)))
@@ -97,12 +98,13 @@ class ShuntedAttention(nn.Module):
                 raise UserError(f'{name} must be even, got {value}')
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
-        self.q = Linear(channels, channels, bias=qkv_bias)
+        self.q = nn.Linear(channels, channels, bias=qkv_bias)
         self.branches = nn.ModuleList(
             ShuntedBranch(channels, channels // 2, num_heads // 2, ratio, qkv_bias)
             for ratio in (sr_ratio, sr_ratio // 2)
         )
-        self.proj = Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self.q, self.proj)
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[1:3]) < self.sr_ratio:

@@ -2,7 +2,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count, check_heads
-from spm_mm.layers import Linear, conv_on_map
+from spm_mm.layers import conv_on_map, init_linears
 
 
 class SpatialReductionAttention(nn.Module):
@@ -34,9 +34,10 @@ class SpatialReductionAttention(nn.Module):
         check_count('sr_ratio', sr_ratio)
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
-        self.q = Linear(channels, channels, bias=qkv_bias)
-        self.kv = Linear(channels, 2 * channels, bias=qkv_bias)
-        self.proj = Linear(channels, channels)
+        self.q = nn.Linear(channels, channels, bias=qkv_bias)
+        self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self)
         if sr_ratio > 1:
             self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
             self.norm = nn.LayerNorm(channels)
@@ -137,7 +138,8 @@ class PooledReductionAttention(SpatialReductionAttention):
         return True
 
     def reduce(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(conv_on_map(nn.Sequential(self.pool, self.sr), x)))
+        pooled = conv_on_map(lambda t: self.sr(self.pool(t)), x)
+        return self.act(self.norm(pooled))
 
     def reduce_score(self, score: Tensor) -> Tensor:
         return self.pool(score)

@@ -3,7 +3,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count, check_heads
-from spm_mm.layers import Linear, PositionEmbedding
+from spm_mm.layers import PositionEmbedding, init_linears
 from spm_mm.ops import from_windows, pad_to_multiple, relative_bias, to_windows
 
 
@@ -30,6 +30,8 @@ class WindowAttention(nn.Module):
         ValueError: If an argument does not fit; the message says what does.
     """
 
+    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
+
     def __init__(
         self,
         channels: int,
@@ -54,8 +56,9 @@ class WindowAttention(nn.Module):
         side = 2 * window_size - 1
         # The field's name: configs leave it out of weight decay by it.
         self.relative_position_bias_table = PositionEmbedding((side, side), num_heads, 'bicubic')
-        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
-        self.proj = Linear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        init_linears(self)
 
     def forward(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
@@ -82,7 +85,8 @@ class WindowAttention(nn.Module):
         ``mask`` (windows, T, T) is True for pairs that must not see each other.
         """
         shape = q.shape
-        table = self.relative_position_bias_table.table[0].permute(2, 0, 1)
+        side = 2 * self.window_size - 1
+        table = self.relative_position_bias_table(side, side)[0].permute(2, 0, 1)
         bias = relative_bias(table.to(q.dtype))
         # Fused attention takes two dimensions beside tokens and channels: windows go to the heads
         # where each of them has its own mask, which all images share, and to the images elsewhere.

@@ -1,72 +1,83 @@
-"""The loop that every backbone of the suite shares: stem, then merge, blocks and norm per stage."""
+"""The template of all backbones: stem, then merging, blocks and norm for each stage."""
 
+import abc
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from spm_mm.compat import check_state_dict, load_weights
+from spm_mm.backbones.feature_info import feature_info
+from spm_mm.backbones.loading import load_pretrained
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import UserError, check_count
-from spm_mm.layers import PointwiseConv
+from spm_mm.layers import MLP
 from spm_mm.merging import Merging
-from spm_mm.ops import TokenMap, as_map
+from spm_mm.ops import TokenMap, as_map, by_token
 from spm_mm.registry import build, suggest
 
 __all__ = ['HierarchicalBackbone']
 
 
-class HierarchicalBackbone(BaseModule):
-    """Base of all backbones: four stages at strides 4, 8, 16 and 32, any merging between them.
+class HierarchicalBackbone(BaseModule, abc.ABC):
+    """Base of all backbones: stages at strides 4, 8, 16 and so on, any merging between them.
 
-    A family names its architectures in :attr:`arch_settings`, calls ``super().__init__``, then sets
-    ``stem`` (image to map), ``mergings`` (:meth:`build_mergings`), ``stages`` (a map, and what
-    :meth:`guide_stages` adds to it, to a map and what the stage leaves behind beside it, or None; the
-    same with a :class:`~spm_mm.ops.TokenMap` where :meth:`on_tokens` says so)
-    and ``norms``, one entry for each of :attr:`num_stages`, and ends with :meth:`finish`.
+    A family names its architectures in :attr:`arch_settings` and its :attr:`default_merging`. Its
+    constructor calls ``super().__init__``, keeps the options of its own and ends with
+    :meth:`build`, which calls :meth:`build_stem`, :meth:`build_block`, :meth:`build_stage` and
+    :meth:`build_norm`.
 
     Args:
         arch: Name in :attr:`arch_settings`, or a dict with the same keys.
         in_channels: Channels of the image.
         drop_path_rate: Stochastic depth of the last block, 0 to 1; it rises linearly from 0.
-        out_indices: Stages to put out, 0 to 3. Default: all for ``'featmap'``, else the last. Stages
-            after the last of them are not built, so no parameter is left without a gradient.
-        out_type: What leaves the backbone for each of ``out_indices``: ``'featmap'`` a map,
-            ``'avg_featmap'`` its normed mean over the positions, ``'cls_token'`` the normed class token
-            of the last stage (in families that have one), ``'tokens'`` (likewise) a map, or a
-            :class:`~spm_mm.ops.TokenMap` of the stages that run on tokens, for the neck
+        out_indices: Stages to put out, from 0 on. Default: all for ``'featmap'``, else the last.
+            Stages after the last of them are not built, so no parameter is left without a gradient.
+        out_type: What leaves the backbone for each of ``out_indices``: ``'featmap'`` a feature map,
+            ``'avg_featmap'`` its normed mean over the positions, ``'cls_token'`` the normed class
+            token of the last stage (in families that have one), ``'tokens'`` (likewise) a feature
+            map, or a :class:`~spm_mm.ops.TokenMap` of the stages that run on tokens, for the neck
             :class:`~spm_mm.necks.MTA`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with the mergings
             between them.
         norm_eval: Keep batch norms in evaluation mode.
-        with_cp: Recompute the blocks in the backward pass to save memory.
+        with_cp: What the backward pass recomputes to save memory: False nothing, ``'mlp'`` the
+            activations of the MLPs, True all blocks.
         init_cfg: As mmengine's. ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
             loads weights; with ``checkpoint=None`` it is skipped with one line in the log.
 
     Shape: image (B, in_channels, H, W), H and W at least :attr:`min_size`, to a tuple with one
-    contiguous (B, C, H', W') map for each of ``out_indices``, or one vector (B, C).
+    contiguous feature map (B, C, H', W') for each of ``out_indices``, or one vector (B, C).
 
     Raises:
         ValueError: If an argument or the image does not fit; the message says what does.
     """
 
     arch_settings: ClassVar[dict[str, dict[str, Any]]]
+    default_merging: ClassVar[dict[str, Any]]
+    """The family's own merging."""
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
     dense_types: ClassVar[tuple[str, ...]] = ('featmap', 'tokens')
     """Those of :attr:`out_types` that are for dense tasks: one output a stage, not a vector."""
-    min_size: ClassVar[int] = 32
     tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
     """Blocks per stage of the smallest model that has every kind of block, for tests."""
     takes_tokens: ClassVar[bool] = False
-    """Whether the stages can run on tokens, behind a merging that leaves the grid; the family then
-    builds them so where :meth:`on_tokens` says, and ``out_type='tokens'`` is there."""
+    """Whether the family has :meth:`build_token_block`, so that a merging may leave the grid, and
+    ``out_type='tokens'``."""
     compilable: ClassVar[bool] = True
-    """Whether ``torch.compile`` takes the forward pass as one graph with dynamic sizes."""
+    """Whether ``torch.compile`` takes the blocks as one graph with dynamic sizes; see
+    :attr:`has_dynamic_graph`."""
+    unused_keys: ClassVar[tuple[str, ...]] = ('norms.*',)
+    """Patterns of keys that a checkpoint may hold although this form of the model has no use for
+    them, or may lack although it has."""
+    reset_layers: ClassVar[tuple[str, ...]] = ()
+    """Names of layers whose size a task may choose anew: where a checkpoint holds another size, they
+    keep their own initial weights."""
+    staged_parts: ClassVar[tuple[str, ...]] = ('stages', 'norms')
+    """Lists of modules with one entry a stage; those of stages that are not built are left out."""
 
     def __init__(
         self,
@@ -77,12 +88,13 @@ class HierarchicalBackbone(BaseModule):
         out_type: str = 'featmap',
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch = self._resolve_arch(arch)
+        self.arch = self.resolve_arch(arch)
         self.depths = tuple(self.arch['depths'])
+        self.embed_dims = tuple(self.arch['embed_dims'])
         total = len(self.depths)
         if out_type not in self.out_types:
             raise UserError(
@@ -105,6 +117,8 @@ class HierarchicalBackbone(BaseModule):
         check_count('frozen_stages', frozen_stages, -1, total)
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
+        if with_cp not in (False, True, 'mlp'):
+            raise UserError(f"with_cp must be False, 'mlp' or True, got {with_cp!r}")
         self.in_channels = in_channels
         self.drop_path_rate = drop_path_rate
         self.out_indices = tuple(out_indices)
@@ -113,15 +127,13 @@ class HierarchicalBackbone(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
 
-    # Building
-
-    @property
-    def num_stages(self) -> int:
-        """Number of stages that are built."""
-        return max(self.out_indices) + 1
-
     @classmethod
-    def _resolve_arch(cls, arch: str | Mapping[str, Any]) -> dict[str, Any]:
+    def resolve_arch(cls, arch: str | Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of the architecture of a name, or of a dict that is checked.
+
+        Raises:
+            ValueError: If there is no such name, or the dict does not fit.
+        """
         names = list(cls.arch_settings)
         if isinstance(arch, str):
             if arch not in names:
@@ -136,27 +148,67 @@ class HierarchicalBackbone(BaseModule):
                 f' got {arch!r}'
             )
         lengths = {key: len(arch[key]) for key in keys if isinstance(arch[key], list | tuple)}
-        if set(lengths.values()) != {4}:
-            raise UserError(
-                f'the lists of arch must have one entry for each of 4 stages, got {lengths}'
-            )
+        if len(set(lengths.values())) != 1:
+            raise UserError(f'the lists of arch must have one entry for each stage, got {lengths}')
         for key in ('embed_dims', 'depths'):
             for value in arch[key]:
                 check_count(f'each of {key}', value)
         return dict(arch)
 
-    def build_mergings(self, merging: dict | Sequence[dict] | None, default: dict) -> nn.ModuleList:
-        """Build the mergings between the stages.
+    # Building
+
+    def build(self, merging: dict | Sequence[dict] | None) -> None:
+        """Build all parts: the last line of a family's constructor.
 
         Args:
             merging: One config for all transitions, a list with one for each, or None for
-                ``default``. A list must cover all transitions of the architecture, also those after
-                the last of ``out_indices``.
-            default: The family's own merging.
+                :attr:`default_merging`. A list must cover all transitions of the architecture, also
+                those after the last of ``out_indices``.
         """
-        dims = self.arch['embed_dims']
+        self.stem = self.build_stem()
+        self.mergings = self.build_mergings(merging)
+        self.stages = nn.ModuleList()
+        for stage, rates in enumerate(self.drop_path_rates()[: self.num_stages]):
+            build_block = self.build_token_block if self.on_tokens(stage) else self.build_block
+            blocks = [build_block(stage, index, rate) for index, rate in enumerate(rates)]
+            self.stages.append(self.build_stage(stage, blocks))
+        self.norms = nn.ModuleList(self.build_norm(stage) for stage in range(self.num_stages))
+        self.init_parts()
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.with_cp = self.with_cp is True
+            elif isinstance(module, MLP):
+                module.recompute = self.with_cp == 'mlp'
+        self._freeze()
+
+    @abc.abstractmethod
+    def build_stem(self) -> nn.Module:
+        """Image (B, in_channels, H, W) to the first stage's feature map (B, H / 4, W / 4, C)."""
+
+    @abc.abstractmethod
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        """Block ``index`` of a stage: features to features of the same shape."""
+
+    def build_token_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        """The same for a stage that runs on tokens, after a merging that leaves the grid."""
+        raise NotImplementedError(f'{type(self).__name__} has no blocks for tokens')
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        """Join the blocks of a stage."""
+        return Stage(blocks)
+
+    def build_norm(self, stage: int) -> nn.Module:
+        """Norm of the output of a stage, which the next stage does not read."""
+        return nn.Identity()
+
+    def init_parts(self) -> None:
+        """Initialise what the family starts otherwise than the modules do by themselves."""
+
+    def build_mergings(self, merging: dict | Sequence[dict] | None) -> nn.ModuleList:
+        """Build the mergings between the stages, see :meth:`build`."""
+        dims = self.embed_dims
         transitions = len(dims) - 1
-        merging = default if merging is None else merging
+        merging = self.default_merging if merging is None else merging
         cfgs = [merging] * transitions if isinstance(merging, Mapping) else merging
         listed = isinstance(cfgs, list | tuple)
         if not listed or len(cfgs) != transitions:
@@ -178,67 +230,67 @@ class HierarchicalBackbone(BaseModule):
                 )
         return mergings
 
-    def on_tokens(self, i: int) -> bool:
-        """Whether stage ``i`` runs on tokens: the merging before it leaves the grid."""
-        return i > 0 and not self.mergings[i - 1].keeps_grid
+    @property
+    def num_stages(self) -> int:
+        """Number of stages that are built."""
+        return max(self.out_indices) + 1
+
+    @property
+    def min_size(self) -> int:
+        """Rows and columns that an image must have: one cell in the last stage."""
+        return 2 ** (len(self.depths) + 1)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether feature maps come out, not vectors."""
+        return self.out_type in self.dense_types
+
+    feature_info = property(feature_info)
+
+    @property
+    def has_dynamic_graph(self) -> bool:
+        """Whether ``torch.compile`` takes the forward pass as one graph with dynamic sizes."""
+        return self.compilable and all(merging.compilable for merging in self.mergings)
+
+    def on_tokens(self, stage: int) -> bool:
+        """Whether a stage runs on tokens: the merging before it leaves the grid."""
+        return stage > 0 and not self.mergings[stage - 1].keeps_grid
 
     def drop_path_rates(self) -> list[list[float]]:
         """Stochastic depth of every block, by stage: linear over all blocks of the network."""
         rates = np.linspace(0, self.drop_path_rate, sum(self.depths))
         return [stage.tolist() for stage in np.split(rates, np.cumsum(self.depths)[:-1])]
 
-    def finish(self) -> None:
-        """Initialise, choose the weights' memory layout, freeze. The last line of a constructor."""
-        self.apply(self._init_module)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and not isinstance(module, PointwiseConv):
-                # As the maps: otherwise DDP warns that gradients are laid out in another way.
-                module.to(memory_format=torch.channels_last)
-        self._freeze()
-
-    @staticmethod
-    def _init_module(module: nn.Module) -> None:
-        """Linear: truncated normal of 0.02, zero bias. All others keep what they were built with."""
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
     # Running
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor | TokenMap, ...]:
         self._check_image(x)
-        x = self.stem(x)
-        guides = self.guide_stages(x)
+        image, x = x, self.stem(x)
+        guides = self.guide_stages(x, image)
         outs = []
-        for i in range(self.num_stages):
+        for i, stage in enumerate(self.stages):
             if i:
                 x = self.mergings[i - 1](x if self.on_tokens(i) else as_map(x))
-            x, rest = self.stages[i](x, *guides[i])
+            x, extra = stage(x, *guides[i])
             if i in self.out_indices:
-                outs.append(self.to_output(i, x, rest))
+                outs.append(self.to_output(i, x, extra))
         return tuple(outs)
 
-    def guide_stages(self, x: Tensor) -> Sequence[tuple]:
-        """What each stage reads beside its own map, made of the stem's map ``x``: here nothing."""
+    def guide_stages(self, x: Tensor, image: Tensor) -> Sequence[tuple]:
+        """What each stage reads beside its feature map, made of the stem's ``x`` or of the image."""
         return [()] * self.num_stages
 
-    def to_output(self, i: int, x: Tensor | TokenMap, rest: Any) -> Tensor | TokenMap:
-        """What leaves the backbone after stage ``i``: its map ``x`` and the ``rest`` beside it."""
+    def to_output(self, stage: int, x: Tensor | TokenMap, extra: Any) -> Tensor | TokenMap:
+        """What leaves the backbone after a stage: its features ``x`` and the ``extra`` beside them."""
         if self.out_type == 'cls_token':
-            return self.norms[i](rest)
-        if isinstance(x, TokenMap):
-            x = x.with_tokens(self.norms[i](x.x))
-            if self.out_type == 'tokens':
-                return x
-            if self.out_type == 'avg_featmap':
-                return x.x.mean(dim=1)
-            return x.to_map().permute(0, 3, 1, 2).contiguous()
-        x = self.norms[i](x)
+            return self.norms[stage](extra)
+        x = by_token(self.norms[stage], x)
         if self.out_type == 'avg_featmap':
-            return x.mean(dim=(1, 2))
-        # A copy in the plain layout: mmcv's RoIAlign reads channels-last memory wrongly.
-        return x.permute(0, 3, 1, 2).contiguous()
+            return x.x.mean(dim=1) if isinstance(x, TokenMap) else x.mean(dim=(1, 2))
+        if self.out_type == 'tokens' and isinstance(x, TokenMap):
+            return x
+        # A copy in the plain layout: compiled RoIAlign of mmcv reads channels-last memory wrongly.
+        return as_map(x).permute(0, 3, 1, 2).contiguous()
 
     def _check_image(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
@@ -309,24 +361,18 @@ class HierarchicalBackbone(BaseModule):
 
     # Weights
 
-    reset_layers: ClassVar[tuple[str, ...]] = ()
-    """Names of layers whose size a task may choose anew: where a checkpoint holds another size, they
-    keep their own initial weights."""
-    unused_keys: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of keys that a checkpoint may hold and a dense form of the model does not use."""
-
     def init_weights(self) -> None:
         """Load what ``init_cfg`` names; without it the weights stay as the constructor made them.
 
         Raises:
-            ValueError: If the checkpoint belongs to another model. It may lack mergings, which is how
-            SPM starts from plain weights, and what only a classifier has; layers of
-            :attr:`reset_layers` may have another size, the log then names them.
+            ValueError: If the checkpoint belongs to another model, see
+                :func:`~spm_mm.backbones.loading.load_pretrained`.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else (self.init_cfg or [])
         pretrained = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
         whole, self.init_cfg = self.init_cfg, [cfg for cfg in cfgs if cfg not in pretrained]
-        super().init_weights()
+        if self.init_cfg:
+            super().init_weights()
         self.init_cfg = whole
         for cfg in pretrained:
             if cfg.get('checkpoint') is None:
@@ -337,126 +383,4 @@ class HierarchicalBackbone(BaseModule):
                     logging.WARNING,
                 )
             else:
-                self._load_pretrained(cfg['checkpoint'], cfg.get('prefix') or '')
-
-    def _load_pretrained(self, checkpoint_path: str, prefix: str) -> None:
-        state_dict = load_weights(checkpoint_path)
-        own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        if not own:
-            raise UserError(
-                f'checkpoint {checkpoint_path} has no key that starts with prefix={prefix!r}; its'
-                f' first keys are {list(state_dict)[:3]}'
-            )
-        dropped = self.split_unused(own)
-        reset = self.split_reset(own)
-        missing = check_state_dict(self, own, checkpoint_path)
-        foreign = [
-            k
-            for k in missing
-            if k not in reset and not k.startswith(('mergings.', 'norms.', *self.unused_keys))
-        ]
-        if foreign:
-            raise UserError(
-                f'checkpoint {checkpoint_path} belongs to another model than this'
-                f' {type(self).__name__}: it lacks {len(foreign)} entries, first'
-                f' {", ".join(foreign[:3])}'
-            )
-        self.load_state_dict(own, strict=False)
-        print_log(f'{type(self).__name__}: loaded {checkpoint_path}', 'current')
-        for what, keys, level in (
-            ('not used on purpose', dropped, logging.INFO),
-            ('of another size in the checkpoint, so new', reset, logging.WARNING),
-            (
-                'not in the checkpoint, so new',
-                [k for k in missing if k not in reset],
-                logging.WARNING,
-            ),
-        ):
-            if keys:
-                print_log(f'{type(self).__name__}: {what}: {", ".join(keys)}', 'current', level)
-
-    def split_unused(self, state_dict: dict[str, Tensor]) -> list[str]:
-        """Take out of ``state_dict`` what this form of the model leaves out on purpose.
-
-        That is what begins with one of :attr:`unused_keys`, and the stages after the last one that
-        is built.
-
-        Returns:
-            The keys taken out.
-        """
-        own = self.state_dict().keys()
-        late = tuple(
-            f'{part}.{i}.'
-            for i in range(self.num_stages, len(self.depths))
-            for part in ('stages', 'norms')
-        ) + tuple(f'mergings.{i}.' for i in range(self.num_stages - 1, len(self.depths) - 1))
-        unused = [k for k in state_dict if k not in own and k.startswith(self.unused_keys + late)]
-        for key in unused:
-            del state_dict[key]
-        return unused
-
-    def split_reset(self, state_dict: dict[str, Tensor]) -> list[str]:
-        """Take out of ``state_dict`` those of :attr:`reset_layers` that have another size here.
-
-        Returns:
-            The keys taken out.
-        """
-        own = self.state_dict()
-        reset = [
-            key
-            for key, value in state_dict.items()
-            if key in own
-            and own[key].shape != value.shape
-            and not set(self.reset_layers).isdisjoint(key.split('.'))
-        ]
-        for key in reset:
-            del state_dict[key]
-        return reset
-
-
-class BlockStage(nn.Module):
-    """The blocks of a stage one after the other, and behind them a norm if there is one.
-
-    Shape: map (B, H, W, C) to a map (B, H, W, C) and None: nothing travels beside it. Tokens likewise.
-    """
-
-    def __init__(
-        self, blocks: Iterable[nn.Module], with_cp: bool, norm: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = norm if norm is not None else nn.Identity()
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, None]:
-        if isinstance(x, TokenMap):
-            out = run_token_blocks(self.blocks, x, x.x, with_cp=self.with_cp)
-            return x.with_tokens(self.norm(out)), None
-        return self.norm(run_blocks(self.blocks, x, with_cp=self.with_cp)), None
-
-
-def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Any:
-    """Run one block, recomputed in the backward pass if ``with_cp``."""
-    if with_cp and x.requires_grad:
-        return checkpoint(block, x, *args, use_reentrant=False)
-    return block(x, *args)
-
-
-def run_blocks(blocks: nn.ModuleList, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
-    """Run the blocks of a stage one after the other, see :func:`run_block`."""
-    for block in blocks:
-        x = run_block(block, x, *args, with_cp=with_cp)
-    return x
-
-
-def run_token_blocks(
-    blocks: Iterable[nn.Module], tokens: TokenMap, x: Tensor, with_cp: bool
-) -> Tensor:
-    """Run the blocks of a stage on tokens ``x`` (B, N, C), the first with the context of ``tokens``.
-
-    ``x`` may have more tokens than ``tokens``, a class token before them, say.
-    """
-    for block in blocks:
-        x = run_block(block, x, tokens, with_cp=with_cp)
-        tokens = tokens.without_context()
-    return x
+                load_pretrained(self, cfg['checkpoint'], cfg.get('prefix') or '')

@@ -8,9 +8,10 @@ from torch import nn
 
 from spm_mm.attention import RelativePositionAttention, SpatialReductionAttention
 from spm_mm.backbones.hierarchical import HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock, PVTStage
+from spm_mm.backbones.pvt import ClassTokenStage
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import UserError, check_count
-from spm_mm.layers import MLP, PatchStem
+from spm_mm.layers import MLP, PatchStem, PositionEmbedding, TransformerBlock
 from spm_mm.registry import MODELS, suggest
 
 __all__ = ['LIT']
@@ -22,6 +23,8 @@ ATTENTION_STAGES = (2, 3)
 @MODELS.register_module()
 class LIT(HierarchicalBackbone):
     """LIT: MLPs alone in stages 1 and 2, full attention in stages 3 and 4, deformable merging.
+
+    The blocks are those of Eq. 1 (MLP) and of Eq. 2 and 3 (attention, MLP).
 
     LIT-Tiny is PVT-Small with per-stage attention ``(None, None, 'full', 'full')`` and this merging:
     position tables as PVT's and, for a classifier, a class token in stage 4
@@ -72,8 +75,9 @@ class LIT(HierarchicalBackbone):
         }
         for name, width, depth in (('small', 96, 6), ('medium', 96, 18), ('base', 128, 18))
     }
+    default_merging = {'type': 'DeformableMerging'}
     out_types = (*HierarchicalBackbone.out_types, 'cls_token')
-    unused_keys = ('norms.', 'stages.3.cls_')
+    unused_keys = ('norms.*', 'stages.*.cls_*')
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class LIT(HierarchicalBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims, position, eps = (self.arch[key] for key in ('embed_dims', 'position', 'norm_eps'))
+        position = self.arch['position']
         if position not in POSITIONS:
             raise UserError(
                 f'position of arch has unknown value {position!r}: {suggest(position, [*POSITIONS])}'
@@ -103,39 +107,41 @@ class LIT(HierarchicalBackbone):
                 f'out_norms must be among out_indices={list(self.out_indices)} and need out_type'
                 f"='featmap', got {list(out_norms)} with out_type={self.out_type!r}"
             )
-        rates = self.drop_path_rates()
-        self.stem = PatchStem(self.in_channels, dims[0], rounds_up=position == 'relative')
-        self.mergings = self.build_mergings(merging, default={'type': 'DeformableMerging'})
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            grid = (img_size // (4 * 2**i),) * 2
-            blocks = [
-                PVTBlock(
-                    dims[i],
-                    self.build_attention(i, grid, qkv_bias) if i in ATTENTION_STAGES else None,
-                    MLP(dims[i], self.arch['mlp_ratios'][i]),
-                    rate,
-                    eps,
-                )
-                for rate in rates[i]
-            ]
-            with_token = self.out_type == 'cls_token' and i in self.out_indices
-            table = grid if position == 'absolute' else None
-            self.stages.append(PVTStage(dims[i], table, with_token, blocks, self.with_cp))
-        self.norms = nn.ModuleList(self.build_norm(i, out_norms) for i in range(self.num_stages))
-        self.finish()
+        self.relative = position == 'relative'
+        self.qkv_bias = qkv_bias
+        self.img_size = img_size
+        self.out_norms = tuple(out_norms)
+        self.build(merging)
 
-    def build_attention(
-        self, i: int, grid: tuple[int, int], qkv_bias: bool
-    ) -> SpatialReductionAttention:
-        channels, heads = self.arch['embed_dims'][i], self.arch['num_heads'][i]
-        if self.arch['position'] == 'relative':
-            return RelativePositionAttention(channels, heads, grid, qkv_bias)
-        return SpatialReductionAttention(channels, heads, qkv_bias=qkv_bias)
+    def build_stem(self) -> nn.Module:
+        return PatchStem(self.in_channels, self.embed_dims[0], rounds_up=self.relative)
 
-    def build_norm(self, i: int, out_norms: Sequence[int]) -> nn.Module:
-        norm = nn.LayerNorm(self.arch['embed_dims'][i], eps=self.arch['norm_eps'])
-        if self.out_type != 'featmap' and i in self.out_indices:
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        channels = self.embed_dims[stage]
+        attention = self.build_attention(stage) if stage in ATTENTION_STAGES else None
+        mlp = MLP(channels, self.arch['mlp_ratios'][stage])
+        return TransformerBlock(channels, attention, mlp, drop_path, self.arch['norm_eps'])
+
+    def build_attention(self, stage: int) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        if self.relative:
+            return RelativePositionAttention(channels, heads, self.grid(stage), self.qkv_bias)
+        return SpatialReductionAttention(channels, heads, qkv_bias=self.qkv_bias)
+
+    def grid(self, stage: int) -> tuple[int, int]:
+        """Rows and columns that the position tables of a stage are made for."""
+        return (self.img_size // (4 * 2**stage),) * 2
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        channels = self.embed_dims[stage]
+        position = None if self.relative else PositionEmbedding(self.grid(stage), channels)
+        if self.out_type == 'cls_token' and stage in self.out_indices:
+            return ClassTokenStage(channels, blocks, position)
+        return Stage(blocks, position=position)
+
+    def build_norm(self, stage: int) -> nn.Module:
+        norm = nn.LayerNorm(self.embed_dims[stage], eps=self.arch['norm_eps'])
+        if not self.is_dense and stage in self.out_indices:
             return norm
         # Under a name of its own: a classifier's last norm is not the start of an output norm.
-        return nn.Sequential(OrderedDict(out=norm)) if i in out_norms else nn.Identity()
+        return nn.Sequential(OrderedDict(out=norm)) if stage in self.out_norms else nn.Identity()

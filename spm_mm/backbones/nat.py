@@ -4,22 +4,35 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmcv.cnn.bricks.scale import LayerScale
+import torch
 from torch import Tensor, nn
 
 from spm_mm.attention import NeighborhoodAttention
-from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock
-from spm_mm.layers import MLP, DoubleConvStem
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.layers import MLP, DoubleConvStem, TransformerBlock
 from spm_mm.registry import MODELS
 
 __all__ = ['NAT']
 
 
-class NATBlock(PVTBlock):
+class LayerScale(nn.Module):
+    """A learned factor for each channel.
+
+    Shape: (..., C) to the same shape.
+    """
+
+    def __init__(self, channels: int, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class NATBlock(TransformerBlock):
     """Pre-norm block of attention and MLP; a factor for each channel of either, if ``layer_scale``.
 
-    Shape: map (B, H, W, C) to the same shape.
+    Shape: feature map (B, H, W, C) to the same shape.
     """
 
     def __init__(
@@ -32,7 +45,7 @@ class NATBlock(PVTBlock):
     ) -> None:
         super().__init__(channels, attention, mlp, drop_path, norm_eps=1e-5)
         self.scale1, self.scale2 = (
-            nn.Identity() if layer_scale is None else LayerScale(channels, scale=layer_scale)
+            nn.Identity() if layer_scale is None else LayerScale(channels, layer_scale)
             for _ in range(2)
         )
 
@@ -55,7 +68,7 @@ class NAT(HierarchicalBackbone):
     :class:`~spm_mm.attention.NeighborhoodAttention`.
 
     The neighborhood attention is plain PyTorch, on any device, without the ``natten`` package, which
-    has no biases any more; it has no second derivative.
+    has no biases any more.
 
     Args:
         arch: ``'mini'``, ``'tiny'``, ``'small'``, ``'base'`` or a dict with the keys of
@@ -86,7 +99,7 @@ class NAT(HierarchicalBackbone):
             ('base', 128, 18, 2, 1e-5),
         )
     }
-    unused_keys = ('norms.',)
+    default_merging = {'type': 'ConvMerging', 'kernel_size': 3, 'bias': False}
 
     def __init__(
         self,
@@ -97,32 +110,22 @@ class NAT(HierarchicalBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims, heads = self.arch['embed_dims'], self.arch['num_heads']
-        rates = self.drop_path_rates()
-        self.stem = DoubleConvStem(self.in_channels, dims[0], norm_eps=1e-5)
-        self.mergings = self.build_mergings(
-            merging, default={'type': 'ConvMerging', 'kernel_size': 3, 'bias': False}
-        )
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            blocks = [
-                NATBlock(
-                    dims[i],
-                    NeighborhoodAttention(dims[i], heads[i], kernel_size, qkv_bias),
-                    MLP(dims[i], self.arch['mlp_ratios'][i]),
-                    rate,
-                    self.arch['layer_scale'],
-                )
-                for rate in rates[i]
-            ]
-            self.stages.append(BlockStage(blocks, self.with_cp))
-        self.norms = nn.ModuleList(
-            self.build_norm(dims[i]) if i in self.out_indices else nn.Identity()
-            for i in range(self.num_stages)
-        )
-        self.finish()
+        self.kernel_size = kernel_size
+        self.qkv_bias = qkv_bias
+        self.build(merging)
 
-    def build_norm(self, channels: int) -> nn.Module:
-        norm = nn.LayerNorm(channels)
+    def build_stem(self) -> nn.Module:
+        return DoubleConvStem(self.in_channels, self.embed_dims[0], norm_eps=1e-5)
+
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        attention = NeighborhoodAttention(channels, heads, self.kernel_size, self.qkv_bias)
+        mlp = MLP(channels, self.arch['mlp_ratios'][stage])
+        return NATBlock(channels, attention, mlp, drop_path, self.arch['layer_scale'])
+
+    def build_norm(self, stage: int) -> nn.Module:
+        if stage not in self.out_indices:
+            return nn.Identity()
+        norm = nn.LayerNorm(self.embed_dims[stage])
         # Under a name of its own: a classifier's last norm is not the start of an output norm.
         return nn.Sequential(OrderedDict(out=norm)) if self.out_type == 'featmap' else norm

@@ -5,11 +5,12 @@ https://arxiv.org/abs/2203.11987.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from spm_mm.attention import ConvMixerTeacher, PatchToClusterAttention, assign
-from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_block
+from spm_mm.attention import CNNTeacher, ConvMixerTeacher, PatchToClusterAttention, assign
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import UserError, check_count
 from spm_mm.layers import DepthwiseMLP, DoubleConvStem, init_convs, resize_map
 from spm_mm.merging import ConvMerging
@@ -39,7 +40,7 @@ class PaCaBlock(nn.Module):
         self.attn = PatchToClusterAttention(channels, num_heads, num_clusters, clustering)
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = DepthwiseMLP(channels, mlp_ratio, shortcut=True)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path, 'row')
 
     def forward(self, x: Tensor, assignment: Tensor | None) -> tuple[Tensor, Tensor | None]:
         out, assignment = self.attn(self.norm1(x), assignment)
@@ -47,7 +48,7 @@ class PaCaBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), assignment
 
 
-class PaCaStage(nn.Module):
+class PaCaStage(Stage):
     """The blocks, the teacher's map if there is one, and a LayerNorm that the next stage reads, too.
 
     Shape: map (B, H, W, C), and from a teacher cluster logits (B, H', W', M) and a map
@@ -55,19 +56,13 @@ class PaCaStage(nn.Module):
     teacher's are resized bilinearly where H' or W' differs, after a merging that rounds down.
     """
 
-    def __init__(self, channels: int, blocks: list[PaCaBlock], with_cp: bool) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.with_cp = with_cp
-
     def forward(
         self, x: Tensor, logits: Tensor | None = None, teacher_map: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         grid = x.shape[1:3]
         assignment = None if logits is None else assign(resize_map(logits, *grid))
         for block in self.blocks:
-            x, assignment = run_block(block, x, assignment, with_cp=self.with_cp)
+            x, assignment = self.run(block, x, assignment)
         if teacher_map is not None:
             x = x + resize_map(teacher_map, *grid)
         return self.norm(x), assignment
@@ -100,6 +95,9 @@ class PaCaViT(HierarchicalBackbone):
         clustering_interval: Which blocks of a stage make an assignment of their own, beside the
             first: 0 none (stage-wise), 1 all (block-wise), n every n-th. One number, or one for each
             stage.
+        teacher: Config of another CNN as the teacher, which then reads the image: see
+            :class:`~spm_mm.attention.CNNTeacher`. Default: the paper's ConvMixer where
+            ``teacher_depths`` are not 0. A pretrained one loads by its own ``init_cfg``.
         norm_cfg: Norm of the teacher. It keeps running statistics: with few images a device use
             ``dict(type='SyncBN')``.
         frozen_stages: As in the base class. Any frozen stage freezes the teacher, which serves all
@@ -130,7 +128,9 @@ class PaCaViT(HierarchicalBackbone):
             ('base-ec', (3, 3, 16, 3), (2, 2, 4, 2)),
         )
     }
+    default_merging = {'type': 'ConvMerging', 'kernel_size': 3, 'norm_eps': 1e-6}
     reset_layers = ('to_clusters',)
+    staged_parts = (*HierarchicalBackbone.staged_parts, 'teacher.to_clusters')
 
     def __init__(
         self,
@@ -140,22 +140,23 @@ class PaCaViT(HierarchicalBackbone):
         clustering: str | None = None,
         clustering_interval: int | Sequence[int] = 0,
         norm_cfg: dict | None = None,
+        teacher: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims = self.arch['embed_dims']
-        external = any(self.arch['teacher_depths'])
+        stages = len(self.depths)
+        external = teacher is not None or any(self.arch['teacher_depths'])
         if num_clusters is None:
-            num_clusters = (100, 100, 100, 100 if external else 0)
+            num_clusters = (*(100,) * (stages - 1), 100 if external else 0)
         if isinstance(clustering_interval, int):
-            clustering_interval = (clustering_interval,) * len(dims)
+            clustering_interval = (clustering_interval,) * stages
         for name, values in (
             ('num_clusters', num_clusters),
             ('clustering_interval', clustering_interval),
         ):
-            if len(values) != len(dims):
+            if len(values) != stages:
                 raise UserError(
-                    f'{name} must have one number for each of {len(dims)} stages, got {list(values)}'
+                    f'{name} must have one number for each of {stages} stages, got {list(values)}'
                 )
             for value in values:
                 check_count(f'each of {name}', value, 0)
@@ -166,42 +167,50 @@ class PaCaViT(HierarchicalBackbone):
                 ' teacher_depths to 0'
             )
         self.num_clusters = tuple(num_clusters)
-        clustering = None if external else clustering or 'conv'
-
-        rates = self.drop_path_rates()
-        self.stem = DoubleConvStem(self.in_channels, dims[0])
-        self.mergings = self.build_mergings(
-            merging, default={'type': 'ConvMerging', 'kernel_size': 3, 'norm_eps': 1e-6}
-        )
+        self.clustering = None if external else clustering or 'conv'
+        self.clustering_interval = tuple(clustering_interval)
         self.teacher = None
-        if external:
-            self.teacher = ConvMixerTeacher(
-                dims,
-                self.arch['teacher_depths'],
-                self.num_clusters[: self.num_stages],
-                dict(norm_cfg or {'type': 'BN'}),
+        clusters, norm_cfg = self.num_clusters[: self.num_stages], norm_cfg or {'type': 'BN'}
+        if teacher is not None:
+            self.teacher = CNNTeacher(
+                teacher, self.embed_dims, clusters, norm_cfg, self.in_channels
             )
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            interval = clustering_interval[i]
-            blocks = [
-                PaCaBlock(
-                    dims[i], self.arch['num_heads'][i], self.arch['mlp_ratios'][i],
-                    self.num_clusters[i],
-                    clustering if j == 0 or (interval and j % interval == 0) else None,
-                    rate,
-                )
-                for j, rate in enumerate(rates[i])
-            ]  # fmt: skip
-            self.stages.append(PaCaStage(dims[i], blocks, self.with_cp))
-        self.norms = nn.ModuleList(nn.Identity() for _ in range(self.num_stages))  # in the stages
+        elif external:
+            self.teacher = ConvMixerTeacher(
+                self.embed_dims, self.arch['teacher_depths'], clusters, norm_cfg
+            )
+        self.build(merging)
+
+    def build_stem(self) -> nn.Module:
+        return DoubleConvStem(self.in_channels, self.embed_dims[0])
+
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        interval = self.clustering_interval[stage]
+        clusters_anew = index == 0 or (interval and index % interval == 0)
+        return PaCaBlock(
+            self.embed_dims[stage],
+            self.arch['num_heads'][stage],
+            self.arch['mlp_ratios'][stage],
+            self.num_clusters[stage],
+            self.clustering if clusters_anew else None,
+            drop_path,
+        )
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        return PaCaStage(blocks, nn.LayerNorm(self.embed_dims[stage], eps=1e-6))
+
+    def init_parts(self) -> None:
         # Other mergings know best how to start.
         own = [merging for merging in self.mergings if isinstance(merging, ConvMerging)]
-        init_convs(self.stem, self.stages, *own, *([self.teacher] if external else []))
-        self.finish()
+        if self.teacher is not None:
+            # A network of a registry does, too.
+            own += [part for name, part in self.teacher.named_children() if name != 'network']
+        init_convs(self.stem, self.stages, *own)
 
-    def guide_stages(self, x: Tensor) -> Sequence[tuple]:
-        return super().guide_stages(x) if self.teacher is None else self.teacher(x)
+    def guide_stages(self, x: Tensor, image: Tensor) -> Sequence[tuple]:
+        if self.teacher is None:
+            return super().guide_stages(x, image)
+        return self.teacher(image if self.teacher.reads_image else x)
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         yield from super()._frozen_modules()
@@ -212,12 +221,3 @@ class PaCaViT(HierarchicalBackbone):
             for i, layer in self.teacher.to_clusters.items():
                 if int(i) < self.frozen_stages:
                     yield layer
-
-    def split_unused(self, state_dict: dict[str, Tensor]) -> list[str]:
-        unused = super().split_unused(state_dict)
-        own = self.state_dict()
-        late = tuple(f'teacher.to_clusters.{i}.' for i in range(self.num_stages, len(self.depths)))
-        for key in [k for k in state_dict if k not in own and k.startswith(late)]:
-            unused.append(key)
-            del state_dict[key]
-        return unused

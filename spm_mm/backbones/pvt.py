@@ -3,16 +3,17 @@ Prediction without Convolutions", https://arxiv.org/abs/2102.12122.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_blocks, run_token_blocks
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import UserError, check_count
-from spm_mm.layers import MLP, PatchStem, PositionEmbedding, TokenDepthwiseMLP
+from spm_mm.layers import MLP, PatchStem, PositionEmbedding, TokenBlock, TransformerBlock
 from spm_mm.ops import TokenMap
 from spm_mm.registry import MODELS
 
@@ -21,115 +22,39 @@ __all__ = ['PVT']
 ATTENTIONS = ('sr', 'full', None)
 
 
-class PVTBlock(nn.Module):
-    """Pre-norm block: attention (if there is one), then an MLP.
-
-    Shape: map (B, H, W, C), or tokens (B, N, C) where the attention takes them, to the same shape.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        attention: nn.Module | None,
-        mlp: nn.Module,
-        drop_path: float,
-        norm_eps: float = 1e-6,
-    ) -> None:
-        super().__init__()
-        if attention is not None:
-            self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = mlp
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.attn is not None:
-            x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class TokenBlock(PVTBlock):
-    """The same block on tokens that have left the grid (HAFA, section 3.3).
-
-    Keys and values of the first block behind the merging come from its context, through the same norm
-    as the queries. All others attend to the tokens themselves, as a map where the attention reduces
-    one.
+class ClassTokenStage(Stage):
+    """A stage whose blocks see a learned class token beside the tokens of the feature map.
 
     Args:
-        add_score: Whether the importance of the context's cells is added to the logits of the keys, as
-            in TCFormer's blocks.
+        channels: Width C of a token.
+        blocks: As in :class:`~spm_mm.backbones.stage.Stage`.
+        position: Likewise.
 
-    Shape: tokens (B, N, C) and the :class:`~spm_mm.ops.TokenMap` that says where they lie, to
-    (B, N, C).
-    """
-
-    def __init__(self, *args: Any, add_score: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.add_score = add_score
-
-    def forward(self, x: Tensor, tokens: TokenMap) -> Tensor:
-        if self.attn is not None:
-            x = x + self.drop_path(self.attend(self.norm1(x), tokens))
-        y = self.norm2(x)
-        on_map = isinstance(self.mlp, TokenDepthwiseMLP)
-        return x + self.drop_path(self.mlp(tokens.with_tokens(y) if on_map else y))
-
-    def attend(self, x: Tensor, tokens: TokenMap) -> Tensor:
-        if tokens.context is not None:
-            score = tokens.context_score if self.add_score else None
-            return self.attn(x, self.norm1(tokens.context), score)
-        return self.attn(x, tokens.with_tokens(x).to_map() if self.attn.reduces else x)
-
-
-class PVTStage(nn.Module):
-    """Position embedding (if ``grid_size`` is not None), a class token (if asked for), the blocks.
-
-    Shape: map (B, H, W, C) to a map (B, H, W, C) and the class token (B, C) or None; tokens likewise.
+    Shape: feature map (B, H, W, C) to a feature map (B, H, W, C) and the class token (B, C); tokens
+    likewise.
     """
 
     def __init__(
-        self,
-        channels: int,
-        grid_size: tuple[int, int] | None,
-        cls_token: bool,
-        blocks: list[PVTBlock],
-        with_cp: bool,
+        self, channels: int, blocks: list[nn.Module], position: PositionEmbedding | None = None
     ) -> None:
-        super().__init__()
-        self.position = PositionEmbedding(grid_size, channels) if grid_size else None
-        self.cls_token = self.cls_position = None
-        if cls_token:
-            self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
-            self.cls_position = nn.Parameter(torch.empty(1, 1, channels))
-            for parameter in (self.cls_token, self.cls_position):
-                nn.init.trunc_normal_(parameter, std=0.02)
-        self.blocks = nn.ModuleList(blocks)
-        self.with_cp = with_cp
+        super().__init__(blocks, position=position)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
+        self.cls_position = nn.Parameter(torch.empty(1, 1, channels))
+        for parameter in (self.cls_token, self.cls_position):
+            nn.init.trunc_normal_(parameter, std=0.02)
 
-    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, Tensor | None]:
-        if isinstance(x, TokenMap):
-            return self.run_on_tokens(x)
-        b, h, w, c = x.shape
-        if self.position is not None:
-            x = x + self.position(h, w)
-        if self.cls_token is None:
-            return run_blocks(self.blocks, x, with_cp=self.with_cp), None
-        x = self.join_cls_token(x.flatten(1, 2))
-        x = run_blocks(self.blocks, x, with_cp=self.with_cp)
-        return x[:, 1:].reshape(b, h, w, c), x[:, 0]
-
-    def run_on_tokens(self, tokens: TokenMap) -> tuple[TokenMap, Tensor | None]:
-        x = tokens.x if self.cls_token is None else self.join_cls_token(tokens.x)
-        x = run_token_blocks(self.blocks, tokens, x, with_cp=self.with_cp)
-        if self.cls_token is None:
-            return tokens.with_tokens(x), None
-        return tokens.with_tokens(x[:, 1:]), x[:, 0]
-
-    def join_cls_token(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, C) behind the class token, (B, 1 + N, C)."""
-        cls_token = (self.cls_token + self.cls_position).expand(len(x), -1, -1)
-        return torch.cat((cls_token, x), dim=1)
+    def forward(self, x: Tensor | TokenMap) -> tuple[Tensor | TokenMap, Tensor]:
+        x = self.embed(x)
+        on_grid = isinstance(x, Tensor)
+        tokens = x.flatten(1, 2) if on_grid else x.x
+        cls_token = (self.cls_token + self.cls_position).expand(tokens.shape[0], -1, -1)
+        tokens = torch.cat((cls_token, tokens), dim=1)
+        tokens = tokens if on_grid else replace(x, x=tokens)
+        for block in self.blocks:
+            tokens = self.run(block, tokens)
+        tokens = tokens if on_grid else tokens.x
+        cls_token, tokens = tokens[:, 0], tokens[:, 1:]
+        return (tokens.reshape(x.shape) if on_grid else x.with_tokens(tokens)), cls_token
 
 
 @MODELS.register_module()
@@ -178,24 +103,26 @@ class PVT(HierarchicalBackbone):
             'large': (3, 8, 27, 3),
         }.items()
     }
+    default_merging = {'type': 'ConvMerging'}
     takes_tokens = True
     out_types = (*HierarchicalBackbone.out_types, 'cls_token', 'tokens')
-    unused_keys = ('norms.', 'stages.3.cls_')
+    unused_keys = ('norms.*', 'stages.*.cls_*')
 
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
         merging: dict | Sequence[dict] | None = None,
-        attention: Sequence[str | None] = ('sr', 'sr', 'sr', 'sr'),
+        attention: str | Sequence[str | None] = 'sr',
         qkv_bias: bool = True,
         img_size: int = 224,
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims = self.arch['embed_dims']
-        if len(attention) != len(dims) or any(kind not in ATTENTIONS for kind in attention):
+        stages = len(self.depths)
+        attention = (attention,) * stages if isinstance(attention, str) else tuple(attention)
+        if len(attention) != stages or any(kind not in ATTENTIONS for kind in attention):
             raise UserError(
-                f"attention must have one of 'sr', 'full' and None for each of {len(dims)} stages,"
+                f"attention must have one of 'sr', 'full' and None for each of {stages} stages,"
                 f' got {list(attention)}'
             )
         if self.out_type == 'cls_token' and attention[-1] is None:
@@ -204,43 +131,45 @@ class PVT(HierarchicalBackbone):
                 f' no image, got attention={list(attention)}: take another out_type, or an attention'
             )
         check_count('img_size', img_size, self.min_size)
-        rates = self.drop_path_rates()
-        self.stem = PatchStem(self.in_channels, dims[0])
-        self.mergings = self.build_mergings(merging, default={'type': 'ConvMerging'})
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            if attention[i] is None and self.on_tokens(i) and self.mergings[i - 1].makes_context:
-                raise UserError(
-                    f'attention[{i}] is None, so nothing reads the keys and values that merging'
-                    f"[{i - 1}] makes: set context='clusters' there, or an attention"
-                )
-            block = TokenBlock if self.on_tokens(i) else PVTBlock
-            blocks = [
-                block(
-                    dims[i],
-                    attention[i] and self.build_attention(i, attention[i], qkv_bias),
-                    MLP(dims[i], self.arch['mlp_ratios'][i]),
-                    rate,
-                )
-                for rate in rates[i]
-            ]
-            # HAFA has no position table for tokens that have left the grid.
-            grid = None if self.on_tokens(i) else (img_size // (4 * 2**i),) * 2
-            with_token = self.out_type == 'cls_token' and i in self.out_indices
-            self.stages.append(PVTStage(dims[i], grid, with_token, blocks, self.with_cp))
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(dims[i], eps=1e-6) if self.is_normed(i) else nn.Identity()
-            for i in range(self.num_stages)
-        )
-        self.finish()
+        self.attention = attention
+        self.qkv_bias = qkv_bias
+        self.img_size = img_size
+        self.build(merging)
 
-    def is_normed(self, i: int) -> bool:
-        """Whether what leaves stage ``i`` is normed: vectors are, and tokens, as HAFA's."""
-        dense = self.out_type in self.dense_types
-        return i in self.out_indices and (not dense or self.on_tokens(i))
+    def build_stem(self) -> nn.Module:
+        return PatchStem(self.in_channels, self.embed_dims[0])
 
-    def build_attention(self, i: int, kind: str, qkv_bias: bool) -> SpatialReductionAttention:
-        sr_ratio = self.arch['sr_ratios'][i] if kind == 'sr' else 1
-        return SpatialReductionAttention(
-            self.arch['embed_dims'][i], self.arch['num_heads'][i], sr_ratio, qkv_bias
-        )
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        return TransformerBlock(*self.parts(stage), drop_path)
+
+    def build_token_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        if self.attention[stage] is None and self.mergings[stage - 1].makes_context:
+            raise UserError(
+                f'attention[{stage}] is None, so nothing reads the keys and values that merging'
+                f"[{stage - 1}] makes: set context='clusters' there, or an attention"
+            )
+        return TokenBlock(*self.parts(stage), drop_path)
+
+    def parts(self, stage: int) -> tuple[int, nn.Module | None, nn.Module]:
+        """Width, attention and MLP of a block."""
+        channels, kind = self.embed_dims[stage], self.attention[stage]
+        attention = None
+        if kind is not None:
+            heads = self.arch['num_heads'][stage]
+            sr_ratio = self.arch['sr_ratios'][stage] if kind == 'sr' else 1
+            attention = SpatialReductionAttention(channels, heads, sr_ratio, self.qkv_bias)
+        return channels, attention, MLP(channels, self.arch['mlp_ratios'][stage])
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        channels, side, position = self.embed_dims[stage], self.img_size // (4 * 2**stage), None
+        if not self.on_tokens(stage):  # HAFA has no positions for tokens that have left the grid
+            position = PositionEmbedding((side, side), channels)
+        if self.out_type == 'cls_token' and stage in self.out_indices:
+            return ClassTokenStage(channels, blocks, position)
+        return Stage(blocks, position=position)
+
+    def build_norm(self, stage: int) -> nn.Module:
+        # Vectors are normed, and tokens, as HAFA's; feature maps are not.
+        if stage in self.out_indices and (not self.is_dense or self.on_tokens(stage)):
+            return nn.LayerNorm(self.embed_dims[stage], eps=1e-6)
+        return nn.Identity()

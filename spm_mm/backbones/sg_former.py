@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from spm_mm.attention import HybridScaleAttention, LocallyEnhancedAttention, SelfGuidedAttention
-from spm_mm.backbones.hierarchical import HierarchicalBackbone, run_block
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import UserError, check_count
 from spm_mm.layers import (
+    ConvNormAct,
     DepthwiseMLP,
     PositionEmbedding,
     conv_on_map,
@@ -43,13 +44,11 @@ class SGFormerStem(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         norm_cfg = {'type': 'GN', 'num_groups': 1}
-        self.convs = nn.Sequential(*(
-            ConvModule(
-                in_channels if i == 0 else out_channels, out_channels, 3, stride=stride, padding=1,
-                norm_cfg=norm_cfg, act_cfg={'type': 'GELU'} if i < 2 else None,
-            )
-            for i, stride in enumerate((2, 1, 2))
-        ))  # fmt: skip
+        self.convs = nn.Sequential(
+            ConvNormAct(in_channels, out_channels, 3, norm_cfg, stride=2),
+            ConvNormAct(out_channels, out_channels, 3, norm_cfg),
+            ConvNormAct(out_channels, out_channels, 3, norm_cfg, act=False, stride=2),
+        )
         self.norm = nn.LayerNorm(out_channels)
         init_convs(self.convs)
 
@@ -77,7 +76,7 @@ class SGFormerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = DepthwiseMLP(channels, mlp_ratio, shortcut=True)
         init_convs(self.mlp)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path, 'row')
 
     def forward(self, x: Tensor, significance: Tensor | None) -> tuple[Tensor, Tensor | None]:
         out, significance = self.attn(self.norm1(x), significance)
@@ -85,32 +84,17 @@ class SGFormerBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), significance
 
 
-class SGFormerStage(nn.Module):
-    """Position table (in the first stage), the blocks with the significance from one to the next, norm.
+class SGFormerStage(Stage):
+    """The blocks, with the significance from one to the next.
 
-    Shape: map (B, H, W, C) to a map (B, H, W, C) and None.
+    Shape: feature map (B, H, W, C) to a feature map (B, H, W, C) and None.
     """
 
-    def __init__(
-        self, channels: int, grid_size: tuple[int, int] | None, blocks: list[SGFormerBlock],
-        with_cp: bool,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.position = None
-        if grid_size is not None:
-            self.position = PositionEmbedding(grid_size, channels)
-            with torch.no_grad():
-                self.position.table.copy_(sine_cosine_table(*grid_size, channels))
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.with_cp = with_cp
-
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        if self.position is not None:
-            x = x + self.position(*x.shape[1:3])
+        x = self.embed(x)
         significance = None
         for block in self.blocks:
-            x, significance = run_block(block, x, significance, with_cp=self.with_cp)
+            x, significance = self.run(block, x, significance)
         return self.norm(x), None
 
 
@@ -118,15 +102,18 @@ class SGFormerStage(nn.Module):
 class SGFormer(HierarchicalBackbone):
     """SG-Former at any image size.
 
-    In stages 1 to 3 hybrid-scale and self-guided blocks take turns: the first find out which tokens
-    receive attention, the next give those more of the few tokens that all attend to. Stage 4 has
-    plain blocks. The normed map of each stage is its output and the input of the next.
+    In stages 1 to 3 hybrid-scale and self-guided blocks take turns (Eq. 6 and 7): the first find out
+    which tokens receive attention, the next give those more of the few tokens that all attend to.
+    Stage 4 has plain blocks. The normed map of each stage is its output and the input of the next.
 
     The defaults are the released code, which made the published numbers: two scales in every stage
     and model, three regions in stages 1 and 2. The paper's Table 1 is had by
     ``regions=[[[1, 196], [1, 56], [1, 56], [1, 28]], [[1, 49], [1, 14], [1, 14], [1, 7]],
     [[1, 2], [1, 1]]]``, its scales of the base model by ``scales=[[8, 4, 2, 1], [4, 2, 1], [2, 1]]``,
-    and windows for merged tokens by ``in_windows=True``.
+    and windows for merged tokens by ``in_windows=True``. The configs ``sgformer_*_paper_*`` set all of
+    these. At 224 pixels the merged tokens of the released code are one window in any case. Away from it
+    the printed FLOPs come nearer with windows, but the released code, which is what can be compared,
+    has none at 448 and 672.
 
     **Sizes.** The released code runs at 224, 448 and 672 pixels squared, each with its own
     ``img_size``. Here every size works, and at those three nothing of the following applies:
@@ -172,6 +159,8 @@ class SGFormer(HierarchicalBackbone):
             of them, as in the paper, not all by every query.
         qkv_bias: Whether query, key and value projections have a bias.
         img_size: Side of the image in pixels that the position table is made for.
+        significance_over_map: Whether the significance of every group of heads is divided by hw, as
+            Eq. 5 prints, not by the queries of its windows, as the released code does.
         kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
 
     Shape: image (B, 3, H, W), H and W at least 32, to maps of 64, 128, 256 and 512 channels (base: 96,
@@ -187,6 +176,7 @@ class SGFormer(HierarchicalBackbone):
             ('base', (96, 192, 384, 768), (4, 6, 24, 2), (4, 6, 12, 24)),
         )
     }
+    default_merging = {'type': 'SGFormerMerging'}
     tiny_depths = (2, 2, 2, 1)
     # Of one size it compiles as one graph. With dynamic sizes tracing takes many minutes: windows, runs
     # and merged tokens make long expressions of the image's sides.
@@ -203,43 +193,58 @@ class SGFormer(HierarchicalBackbone):
         in_windows: bool = False,
         qkv_bias: bool = True,
         img_size: int = 224,
+        significance_over_map: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims, heads = self.arch['embed_dims'], self.arch['num_heads']
         for name, lists in (('scales', scales), ('regions', regions)):
-            if lists is not None and len(lists) != len(dims) - 1:
+            if lists is not None and len(lists) != len(self.depths) - 1:
                 raise UserError(
-                    f'{name} must have one entry for each of stages 1 to {len(dims) - 1}, got {lists!r}'
+                    f'{name} must have one entry for each of stages 1 to {len(self.depths) - 1}, got'
+                    f' {lists!r}'
                 )
         check_count('img_size', img_size, self.min_size)
+        self.scales = scales
+        self.regions = regions
+        self.guide = guide
+        self.window_size = window_size
+        self.in_windows = in_windows
+        self.qkv_bias = qkv_bias
+        self.img_size = img_size
+        self.significance_over_map = significance_over_map
+        self.build(merging)
 
-        def attention(i: int, block: int) -> nn.Module:
-            if i == len(dims) - 1:
-                return LocallyEnhancedAttention(dims[i], heads[i], qkv_bias)
-            if regions is not None and block % 2:
-                return SelfGuidedAttention(dims[i], heads[i], regions[i], qkv_bias)
-            guides = regions is not None and block + 1 < self.depths[i]
-            return HybridScaleAttention(
-                dims[i], heads[i], scales[i], window_size, qkv_bias, guide if guides else None,
-                in_windows,
-            )  # fmt: skip
+    def build_stem(self) -> nn.Module:
+        return SGFormerStem(self.in_channels, self.embed_dims[0])
 
-        rates = self.drop_path_rates()
-        side = -(-img_size // 4)
-        self.stem = SGFormerStem(self.in_channels, dims[0])
-        self.mergings = self.build_mergings(merging, default={'type': 'SGFormerMerging'})
-        self.stages = nn.ModuleList(
-            SGFormerStage(
-                dims[i],
-                (side, side) if i == 0 else None,
-                [
-                    SGFormerBlock(attention(i, j), dims[i], self.arch['mlp_ratios'][i], rate)
-                    for j, rate in enumerate(rates[i])
-                ],
-                self.with_cp,
-            )
-            for i in range(self.num_stages)
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        attention = self.build_attention(stage, index)
+        channels, ratio = self.embed_dims[stage], self.arch['mlp_ratios'][stage]
+        return SGFormerBlock(attention, channels, ratio, drop_path)
+
+    def build_attention(self, stage: int, index: int) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        if stage == len(self.depths) - 1:
+            return LocallyEnhancedAttention(channels, heads, self.qkv_bias)
+        if self.regions is not None and index % 2:
+            return SelfGuidedAttention(channels, heads, self.regions[stage], self.qkv_bias)
+        guides_next = self.regions is not None and index + 1 < self.depths[stage]
+        return HybridScaleAttention(
+            channels,
+            heads,
+            self.scales[stage],
+            self.window_size,
+            self.qkv_bias,
+            self.guide if guides_next else None,
+            self.in_windows,
+            over_map=self.significance_over_map,
         )
-        self.norms = nn.ModuleList(nn.Identity() for _ in range(self.num_stages))
-        self.finish()
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        channels, position = self.embed_dims[stage], None
+        if stage == 0:
+            side = -(-self.img_size // 4)
+            position = PositionEmbedding((side, side), channels)
+            with torch.no_grad():
+                position.table.copy_(sine_cosine_table(side, side, channels))
+        return SGFormerStage(blocks, nn.LayerNorm(channels, eps=1e-6), position)

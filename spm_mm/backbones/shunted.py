@@ -5,14 +5,13 @@ https://arxiv.org/abs/2111.15193.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from spm_mm.attention import LocalValueAttention, ShuntedAttention
-from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.backbones.stage import Stage
 from spm_mm.errors import check_count
-from spm_mm.layers import DepthwiseMLP, conv_on_map, init_convs
+from spm_mm.layers import DepthwiseMLP, TransformerBlock, build_norm, conv_on_map, init_convs
 from spm_mm.merging import ConvMerging
 from spm_mm.registry import MODELS
 
@@ -43,7 +42,7 @@ class ShuntedStem(nn.Module):
             size, stride, width = (3, 1, out_channels) if i else (7, 2, in_channels)
             layers += [
                 nn.Conv2d(width, out_channels, size, stride, padding=size // 2, bias=False),
-                build_norm_layer(norm_cfg, out_channels)[1],
+                build_norm(norm_cfg, out_channels),
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers, nn.Conv2d(out_channels, out_channels, 2, stride=2))
@@ -98,6 +97,8 @@ class ShuntedTransformer(HierarchicalBackbone):
         )
     }
 
+    default_merging = {'type': 'ConvMerging', 'kernel_size': 3}
+
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
@@ -107,32 +108,28 @@ class ShuntedTransformer(HierarchicalBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        dims = self.arch['embed_dims']
-        rates = self.drop_path_rates()
-        self.stem = ShuntedStem(
-            self.in_channels, dims[0], self.arch['stem_convs'], dict(norm_cfg or {'type': 'BN'})
-        )
-        self.mergings = self.build_mergings(merging, {'type': 'ConvMerging', 'kernel_size': 3})
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            blocks = [
-                PVTBlock(
-                    dims[i],
-                    self.build_attention(i, qkv_bias),
-                    DepthwiseMLP(dims[i], self.arch['mlp_ratios'][i], shortcut=True),
-                    rate,
-                )
-                for rate in rates[i]
-            ]
-            self.stages.append(BlockStage(blocks, self.with_cp, nn.LayerNorm(dims[i], eps=1e-6)))
-        self.norms = nn.ModuleList(nn.Identity() for _ in range(self.num_stages))  # in the stages
+        self.qkv_bias = qkv_bias
+        self.norm_cfg = norm_cfg or {'type': 'BN'}
+        self.build(merging)
+
+    def build_stem(self) -> nn.Module:
+        extra_convs = self.arch['stem_convs']
+        return ShuntedStem(self.in_channels, self.embed_dims[0], extra_convs, self.norm_cfg)
+
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        sr_ratio = self.arch['sr_ratios'][stage]
+        if sr_ratio == 1:
+            attention = LocalValueAttention(channels, heads, self.qkv_bias)
+        else:
+            attention = ShuntedAttention(channels, heads, sr_ratio, self.qkv_bias)
+        mlp = DepthwiseMLP(channels, self.arch['mlp_ratios'][stage], shortcut=True)
+        return TransformerBlock(channels, attention, mlp, drop_path)
+
+    def build_stage(self, stage: int, blocks: list[nn.Module]) -> Stage:
+        return Stage(blocks, nn.LayerNorm(self.embed_dims[stage], eps=1e-6))
+
+    def init_parts(self) -> None:
         # Other mergings know best how to start.
         own = [merging for merging in self.mergings if isinstance(merging, ConvMerging)]
         init_convs(self.stem, self.stages, *own)
-        self.finish()
-
-    def build_attention(self, i: int, qkv_bias: bool) -> nn.Module:
-        channels, heads = self.arch['embed_dims'][i], self.arch['num_heads'][i]
-        if self.arch['sr_ratios'][i] == 1:
-            return LocalValueAttention(channels, heads, qkv_bias)
-        return ShuntedAttention(channels, heads, self.arch['sr_ratios'][i], qkv_bias)

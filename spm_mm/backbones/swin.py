@@ -8,9 +8,8 @@ from typing import Any
 from torch import nn
 
 from spm_mm.attention import SpatialReductionAttention, WindowAttention
-from spm_mm.backbones.hierarchical import BlockStage, HierarchicalBackbone
-from spm_mm.backbones.pvt import PVTBlock, TokenBlock
-from spm_mm.layers import MLP, PatchStem
+from spm_mm.backbones.hierarchical import HierarchicalBackbone
+from spm_mm.layers import MLP, PatchStem, TokenBlock, TransformerBlock
 from spm_mm.registry import MODELS
 
 __all__ = ['SwinTransformer']
@@ -32,7 +31,8 @@ class SwinTransformer(HierarchicalBackbone):
     ``shift_small_maps`` chooses.
 
     Args:
-        arch: ``'tiny'``, ``'small'``, ``'base'`` or a dict with the keys of :attr:`arch_settings`.
+        arch: ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` or a dict with the keys of
+            :attr:`arch_settings`.
         merging: One config for the three transitions or a list of three. Default:
             ``dict(type='SwinMerging')``.
         window_size: Rows and columns of a window, in tokens. A checkpoint with another one loads, its
@@ -42,9 +42,9 @@ class SwinTransformer(HierarchicalBackbone):
             ``window_size``. Default: as the official code, for maps, not for vectors.
         kwargs: Options of :class:`~spm_mm.backbones.hierarchical.HierarchicalBackbone`.
 
-    Shape: image (B, 3, H, W), H and W at least 32, to maps of 96, 192, 384 and 768 channels (base:
-    128, 256, 512 and 1024) at strides 4, 8, 16 and 32, or to one vector (B, C). Sides are rounded up:
-    an image is filled up with zeros on the right and bottom to multiples of 4.
+    Shape: image (B, 3, H, W), H and W at least 32, to maps of 96, 192, 384 and 768 channels (base: from
+    128 on, large: from 192 on) at strides 4, 8, 16 and 32, or to one vector (B, C). Sides are rounded
+    up: an image is filled up with zeros on the right and bottom to multiples of 4.
     """
 
     arch_settings = {
@@ -54,8 +54,14 @@ class SwinTransformer(HierarchicalBackbone):
             'num_heads': tuple(width // 32 * 2**i for i in range(4)),
             'mlp_ratios': (4, 4, 4, 4),
         }
-        for name, width, depth in (('tiny', 96, 6), ('small', 96, 18), ('base', 128, 18))
+        for name, width, depth in (
+            ('tiny', 96, 6),
+            ('small', 96, 18),
+            ('base', 128, 18),
+            ('large', 192, 18),
+        )
     }
+    default_merging = {'type': 'SwinMerging'}
     takes_tokens = True
     out_types = (*HierarchicalBackbone.out_types, 'tokens')
     tiny_depths = (2, 1, 1, 2)
@@ -70,32 +76,32 @@ class SwinTransformer(HierarchicalBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        if shift_small_maps is None:
-            shift_small_maps = self.out_type in self.dense_types
-        dims, heads = self.arch['embed_dims'], self.arch['num_heads']
+        self.window_size = window_size
+        self.qkv_bias = qkv_bias
+        self.shift_small_maps = self.is_dense if shift_small_maps is None else shift_small_maps
+        self.build(merging)
 
-        def attention(i: int, block: int) -> WindowAttention:
-            shift = window_size // 2 if block % 2 else 0
-            return WindowAttention(
-                dims[i], heads[i], window_size, shift, qkv_bias, shift_small_maps
-            )
+    def build_stem(self) -> nn.Module:
+        return PatchStem(self.in_channels, self.embed_dims[0], rounds_up=True)
 
-        def block(i: int, j: int, rate: float) -> PVTBlock:
-            mlp = MLP(dims[i], self.arch['mlp_ratios'][i])
-            if self.on_tokens(i):
-                to_all = SpatialReductionAttention(dims[i], heads[i], qkv_bias=qkv_bias)
-                return TokenBlock(dims[i], to_all, mlp, rate, norm_eps=1e-5)
-            return PVTBlock(dims[i], attention(i, j), mlp, rate, norm_eps=1e-5)
-
-        rates = self.drop_path_rates()
-        self.stem = PatchStem(self.in_channels, dims[0], rounds_up=True)
-        self.mergings = self.build_mergings(merging, default={'type': 'SwinMerging'})
-        self.stages = nn.ModuleList()
-        for i in range(self.num_stages):
-            blocks = [block(i, j, rate) for j, rate in enumerate(rates[i])]
-            self.stages.append(BlockStage(blocks, self.with_cp))
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(dims[i]) if i in self.out_indices else nn.Identity()
-            for i in range(self.num_stages)
+    def build_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        attention = WindowAttention(
+            channels,
+            heads,
+            self.window_size,
+            shift=self.window_size // 2 if index % 2 else 0,
+            qkv_bias=self.qkv_bias,
+            shift_small_maps=self.shift_small_maps,
         )
-        self.finish()
+        mlp = MLP(channels, self.arch['mlp_ratios'][stage])
+        return TransformerBlock(channels, attention, mlp, drop_path, norm_eps=1e-5)
+
+    def build_token_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        channels, heads = self.embed_dims[stage], self.arch['num_heads'][stage]
+        attention = SpatialReductionAttention(channels, heads, qkv_bias=self.qkv_bias)
+        mlp = MLP(channels, self.arch['mlp_ratios'][stage])
+        return TokenBlock(channels, attention, mlp, drop_path, norm_eps=1e-5)
+
+    def build_norm(self, stage: int) -> nn.Module:
+        return nn.LayerNorm(self.embed_dims[stage]) if stage in self.out_indices else nn.Identity()

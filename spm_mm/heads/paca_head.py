@@ -23,7 +23,7 @@ __all__ = ['PaCaHead']
 
 @MODELS.register_module()
 class PaCaHead(BaseDecodeHead):
-    """All pixels attend to one cluster for each class; the clusters are supervised, too.
+    """All pixels attend to one cluster for each class; the clusters are supervised, too (Eq. 9 to 14).
 
     The maps are brought to one width and to the size of the first, and concatenated. Cluster logits,
     one for each class, make a weighted mean of the pixels for each class, and every pixel attends to
@@ -41,8 +41,8 @@ class PaCaHead(BaseDecodeHead):
         loss_decode: Loss on the logits. Default: the published cross-entropy, averaged over the
             pixels that are not ignored.
         loss_cluster: Loss on the cluster logits, a cross-entropy of MMSegmentation. Default: the
-            published one, like ``loss_decode`` with weight 0.4. ``dict(type='CrossEntropyLoss',
-            loss_weight=...)`` for another weight.
+            published one, like ``loss_decode`` with weight 0.4. For another weight:
+            ``dict(type='mmseg.CrossEntropyLoss', loss_weight=...)``.
         norm_cfg: Norm of every layer but the classifier, or None. Default: the published
             ``dict(type='SyncBN')``.
         kwargs: Other options of MMSegmentation's ``BaseDecodeHead``: ``num_classes``, which is also
@@ -76,7 +76,7 @@ class PaCaHead(BaseDecodeHead):
                 f'in_index of PaCaHead must have one entry for each of in_channels={in_channels},'
                 f' got {in_index}'
             )
-        published = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+        published = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
         kwargs.setdefault('norm_cfg', dict(type='SyncBN'))
         super().__init__(
             in_channels=list(in_channels),

@@ -1,4 +1,4 @@
-"""SG-Former: hybrid-scale attention, whose weights say what is significant (section 3.2)."""
+"""SG-Former: hybrid-scale attention, whose weights say what is significant (section 3.3)."""
 
 import torch
 from torch import Tensor

@@ -32,6 +32,14 @@ class Merging(nn.Module, abc.ABC):
     """Whether a map comes out, and one is wanted. A merging that leaves the grid takes a map or a
     :class:`~spm_mm.ops.TokenMap` and puts out the latter, which stands for such a map."""
 
+    compilable: ClassVar[bool] = True
+    """Whether ``torch.compile`` takes it as part of one graph with dynamic sizes."""
+    discontinuous: ClassVar[bool] = False
+    """Whether tokens are sorted or clustered, so that outputs jump where two are nearly equal."""
+    unsupported_transforms: ClassVar[tuple[str, ...]] = ()
+    """Which of ``'vmap'``, ``'jvp'`` and ``'double_backward'`` raise an error, for want of an
+    implementation in PyTorch."""
+
     @property
     def makes_context(self) -> bool:
         """Whether tokens come out with a context that the next block must read."""

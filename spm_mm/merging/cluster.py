@@ -4,14 +4,13 @@ Aggregation" (HAFA), section 3.3.
 Tokens are merged with those that look alike, wherever they lie.
 """
 
-import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count
-from spm_mm.layers import conv_on_map, resize_map
+from spm_mm.layers import conv_on_map, init_linears, resize_map
 from spm_mm.merging.base import Merging
 from spm_mm.ops import TokenMap, dpc_knn, dpc_knn_bytes
 from spm_mm.registry import MODELS, suggest
@@ -43,13 +42,13 @@ class ContextBranch(nn.Module):
         self.norm = nn.LayerNorm(out_channels)
 
     def forward(self, x: Tensor, added: Tensor) -> Tensor:
-        x = project(x, self.skip)
+        x = project(self.skip, x.flatten(1, 2)).unflatten(1, x.shape[1:3])
         return self.norm(conv_on_map(lambda t: self.pointwise(self.depthwise(t)), x) + added)
 
 
 @MODELS.register_module()
 class ClusterMerging(Merging):
-    """SIA: tokens to clusters of similar ones, each merged by learned importance (Eq. 4 to 6).
+    """SIA: tokens to clusters of similar ones, each merged by learned importance (Eq. 5 and 6).
 
     A convolution of stride 2 is spread back to the tokens and added to a projection of them; these are
     clustered by :func:`~spm_mm.ops.dpc_knn` into a quarter as many, and each cluster becomes the mean
@@ -82,6 +81,9 @@ class ClusterMerging(Merging):
             (Table 5, "QKV").
         noise: Uniform noise from 0 to below this is added to the densities, in training and
             evaluation. The official code has 1e-6, with which results differ from run to run.
+        scaled_distance: Divide the distances of the clustering by sqrt(C'), as the official code does;
+            False takes them as the paper's Eq. 2 and 3 print them, which makes all but near tokens
+            count as far.
         max_tokens: More tokens than this are refused, as the memory of the clustering grows with their
             square. The default is 128 x 64; behind stage 3 an image of 1333 x 800 has 4,200.
 
@@ -96,6 +98,8 @@ class ClusterMerging(Merging):
 
     rounds_up = True
     keeps_grid = False
+    discontinuous = True
+    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class ClusterMerging(Merging):
         context: str = 'strided',
         noise: float = 0.0,
         max_tokens: int = 8192,
+        scaled_distance: bool = True,
     ) -> None:
         super().__init__(in_channels, out_channels)
         if context not in CONTEXTS:
@@ -120,10 +125,12 @@ class ClusterMerging(Merging):
         if noise < 0:
             raise UserError(f'noise of ClusterMerging must be 0 or more, got {noise!r}')
         self.ratio, self.k, self.noise, self.max_tokens = ratio, k, noise, max_tokens
+        self.scaled_distance = scaled_distance
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.skip = nn.Conv1d(in_channels, out_channels, 1, bias=False)
         self.norm = nn.LayerNorm(out_channels)
         self.score = nn.Linear(out_channels, 1)
+        init_linears(self.score)
         self.stride = 1 if context == 'dense' else 2
         self.context = None
         if context != 'clusters':
@@ -140,7 +147,7 @@ class ClusterMerging(Merging):
         coarse = conv_on_map(self.conv, grid)
         size = coarse.shape[1:3]
         mixed = tokens.with_tokens(
-            self.norm(project(tokens.x, self.skip) + tokens.from_map(coarse))
+            self.norm(project(self.skip, tokens.x) + tokens.from_map(coarse))
         )
         score = self.score(mixed.x)
         score = score.to(torch.promote_types(score.dtype, torch.float32))
@@ -157,11 +164,13 @@ class ClusterMerging(Merging):
 
     def count(self, tokens: int) -> int:
         """Number of clusters of so many tokens."""
-        return math.ceil(self.ratio * tokens)
+        # In whole numbers: compilers and exporters follow them to other sizes.
+        share = Fraction(self.ratio).limit_denominator(10**6)
+        return (tokens * share.numerator + share.denominator - 1) // share.denominator
 
     def cluster(self, x: Tensor) -> Tensor:
         """Cluster of each of the tokens (B, N, C'), integers (B, N)."""
-        return dpc_knn(x, self.count(x.shape[1]), self.k, self.noise)
+        return dpc_knn(x, self.count(x.shape[1]), self.k, self.noise, self.scaled_distance)
 
     def _check_memory(self, x: Tensor) -> None:
         b, n, _ = x.shape
@@ -174,9 +183,6 @@ class ClusterMerging(Merging):
             )
 
 
-def project(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """A 1x1 convolution without bias on the last dimension of (..., C).
-
-    It stays a convolution for its name and initial weights: backbones draw linear layers anew.
-    """
-    return F.linear(x, conv.weight[..., 0])
+def project(conv: nn.Conv1d, tokens: Tensor) -> Tensor:
+    """A 1x1 convolution of tokens (B, N, C)."""
+    return conv(tokens.transpose(1, 2)).transpose(1, 2)

@@ -1,7 +1,6 @@
-from mmcv.cnn import ConvModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from spm_mm.layers import conv_on_map, init_convs
+from spm_mm.layers import ConvNormAct, conv_on_map, init_convs
 from spm_mm.merging.base import Merging
 from spm_mm.registry import MODELS
 
@@ -30,15 +29,13 @@ class SGFormerMerging(Merging):
     def __init__(self, in_channels: int, out_channels: int, norm_cfg: dict | None = None) -> None:
         super().__init__(in_channels, out_channels)
         norm_cfg = dict(norm_cfg or {'type': 'GN', 'num_groups': 1})
-        act_cfg = {'type': 'GELU'}
-        self.expand = ConvModule(in_channels, out_channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        self.merge = ConvModule(
-            out_channels, out_channels, 3, stride=2, padding=1, groups=out_channels,
-            norm_cfg=norm_cfg, act_cfg=act_cfg,
-        )  # fmt: skip
-        self.mix = ConvModule(out_channels, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.expand = ConvNormAct(in_channels, out_channels, 1, norm_cfg)
+        self.merge = ConvNormAct(
+            out_channels, out_channels, 3, norm_cfg, stride=2, groups=out_channels
+        )
+        self.mix = ConvNormAct(out_channels, out_channels, 1, norm_cfg, act=False)
         init_convs(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        # On a GPU a group norm answers in the plain layout.
-        return conv_on_map(nn.Sequential(self.expand, self.merge, self.mix), x).contiguous()
+        # A group norm may answer in the plain layout.
+        return conv_on_map(lambda t: self.mix(self.merge(self.expand(t))), x).contiguous()

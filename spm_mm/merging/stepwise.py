@@ -1,4 +1,5 @@
-"""Stepwise Patch Merging: "Stepwise Patch Merging" (SPM), sections 3.2 and 3.3.
+"""Stepwise Patch Merging: "Brain-Inspired Stepwise Patch Merging for Vision Transformers" (SPM),
+sections 3.1 and 3.2.
 
 First the multi-scale aggregation (MSA) widens the receptive field at full resolution, then the
 guided local enhancement (GLE) halves the map: a guide token gathers each 2x2 window by attention.
@@ -7,14 +8,13 @@ guided local enhancement (GLE) halves the map: a guide token gathers each 2x2 wi
 from collections.abc import Sequence
 
 import torch
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count
-from spm_mm.layers import PointwiseConv, conv_on_map, init_convs
+from spm_mm.layers import build_norm, conv_on_map, init_convs, init_linears, is_plain
 from spm_mm.merging.base import Merging
-from spm_mm.ops import guided_attention, pad_to_multiple, window_attention
+from spm_mm.ops import guide_output, guided_attention, pad_to_multiple, window_attention
 from spm_mm.registry import MODELS, suggest
 
 __all__ = ['GuidedLocalEnhancement', 'MultiScaleAggregation', 'StepwiseMerging']
@@ -22,6 +22,7 @@ __all__ = ['GuidedLocalEnhancement', 'MultiScaleAggregation', 'StepwiseMerging']
 AGGREGATIONS = ('msa', 'conv')
 ENHANCEMENTS = ('gle', 'conv', 'avg_pool')
 GUIDES = ('conv', 'avg_pool', 'cls_token', 'gap')
+WEIGHTINGS = ('attention', 'dynamic')
 
 
 class MultiScaleAggregation(nn.Module):
@@ -62,19 +63,20 @@ class MultiScaleAggregation(nn.Module):
             nn.Conv2d(group, group, size, padding=size // 2, groups=group) for size in kernel_sizes
         )
         self.fuse = nn.Conv2d(in_channels, hidden, 1, groups=group, bias=bias)
-        self.norm = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
-        self.proj = PointwiseConv(hidden, out_channels, bias, after_gelu=bool(norm_cfg))
+        self.norm = build_norm(norm_cfg, hidden) if norm_cfg else nn.Identity()
+        self.act = nn.GELU() if norm_cfg else nn.Identity()
+        self.proj = nn.Conv2d(hidden, out_channels, 1, bias=bias)
         init_convs(self.convs, self.fuse, self.proj)
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.chunk(len(self.convs), dim=-1)
         scales = [conv_on_map(conv, group) for conv, group in zip(self.convs, groups, strict=True)]
         x = torch.stack(scales, dim=-1).flatten(3)  # channel c of all groups side by side
-        return self.proj(conv_on_map(lambda t: self.norm(self.fuse(t)), x))
+        return conv_on_map(lambda t: self.proj(self.act(self.norm(self.fuse(t)))), x)
 
 
 class GuidedLocalEnhancement(nn.Module):
-    """GLE (Eq. 2 to 4): a guide token attends to the four tokens of its 2x2 window.
+    """GLE (Eq. 2 to 5): a guide token attends to the four tokens of its 2x2 window.
 
     Odd sides are padded by one row or column on the right or bottom; the attention leaves the
     padding out. Only the guide's output is kept, which :func:`spm_mm.ops.guided_attention` makes
@@ -88,6 +90,8 @@ class GuidedLocalEnhancement(nn.Module):
         norm_cfg: Norm of the guide token generator.
         qkv_bias: Whether the projections have a bias.
         token_norm: Whether LayerNorms precede the attention and follow it.
+        weighting: ``'attention'`` (Eq. 4) or ``'dynamic'``, see :class:`DynamicWeighting`.
+        guide_residual: Whether the guide tokens are added to what they read.
 
     Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C).
     """
@@ -101,17 +105,22 @@ class GuidedLocalEnhancement(nn.Module):
         norm_cfg: dict | None,
         qkv_bias: bool = True,
         token_norm: bool = True,
+        weighting: str = 'attention',
+        guide_residual: bool = False,
     ) -> None:
         super().__init__()
+        if guide_residual and guide == 'gap':
+            raise UserError("guide_residual of StepwiseMerging needs a guide, got guide='gap'")
         if channels % num_heads:
             raise UserError(
                 f'num_heads of StepwiseMerging must divide out_channels={channels}, got {num_heads}'
             )
         self.num_heads = num_heads
+        self.guide_residual = guide_residual
         self.guide = None
         if guide == 'conv':
             self.guide = nn.Sequential(
-                build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity(),
+                build_norm(norm_cfg, channels) if norm_cfg else nn.Identity(),
                 nn.GELU(),
                 nn.Conv2d(
                     channels,
@@ -129,7 +138,12 @@ class GuidedLocalEnhancement(nn.Module):
             self.guide_token = nn.Parameter(torch.empty(channels))
             nn.init.trunc_normal_(self.guide_token, std=0.02)
         self.token_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.weighting = None
+        if weighting == 'dynamic':
+            self.weighting = DynamicWeighting(channels, 4 if guide == 'gap' else 5)
+        else:
+            self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+            init_linears(self.qkv)
         self.out_norm = nn.LayerNorm(channels) if token_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,24 +156,65 @@ class GuidedLocalEnhancement(nn.Module):
         tokens = self.token_norm(torch.stack(corners, dim=-2)).flatten(0, 2)
         if mask is not None:
             mask = mask.expand(b, rows, columns, -1).flatten(0, 2)
-        if guides is not None:
+        if self.weighting is not None:
+            out = self.weighting(tokens, mask)
+        elif guides is not None:
             out = self.attend(tokens, mask)
         else:
-            out = window_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
-            out = masked_mean(out, mask)
-        return self.out_norm(out.view(b, rows, columns, c))
+            out = masked_mean(window_attention(self.qkv(tokens), self.num_heads, mask), mask)
+        out = out.view(b, rows, columns, c)
+        return self.out_norm(out + guides if self.guide_residual else out)
 
     def attend(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """What the guides, the first of the tokens (N, T, C), read in their windows: (N, C)."""
-        return guided_attention(tokens, self.qkv.weight, self.qkv.bias, self.num_heads, mask)
+        layer = self.qkv
+        if is_plain(layer, nn.Linear):
+            return guided_attention(tokens, layer.weight, layer.bias, self.num_heads, mask)
+        query, key_value = layer(tokens).split((tokens.shape[-1], 2 * tokens.shape[-1]), dim=-1)
+        return guide_output(query[:, 0], key_value, self.num_heads, mask)
 
     def make_guides(self, x: Tensor, rows: int, columns: int) -> Tensor | None:
         """One guide for each window, (B, rows, columns, C); None where windows are averaged."""
         if self.guide is not None:
             return conv_on_map(self.guide, x)
         if self.guide_token is not None:
-            return self.guide_token.expand(len(x), rows, columns, -1)
+            return self.guide_token.expand(x.shape[0], rows, columns, -1)
         return None
+
+
+class DynamicWeighting(nn.Module):
+    """Weighs the tokens of a window channel by channel, as SKNet weighs its branches.
+
+    SPM (section 5.1) tried it in the place of the attention: fewer FLOPs and slightly less accuracy. It
+    prints no formula, so this is "Selective Kernel Networks" (Li et al., 2019,
+    https://arxiv.org/abs/1903.06586), equations 1 and 3 to 6, with the tokens of a window, the guide
+    among them, as the branches: their sum goes through a bottleneck of width max(C / 16, 32), a softmax
+    over the tokens makes a weight of each channel of each token, and the weighted tokens are added.
+
+    Args:
+        channels: Channels C.
+        tokens: Tokens T of a window.
+
+    Shape: tokens (N, T, C) and a mask (N, T), False on padding, or None, to (N, C).
+    """
+
+    def __init__(self, channels: int, tokens: int) -> None:
+        super().__init__()
+        width = max(channels // 16, 32)
+        self.reduce = nn.Linear(channels, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        self.act = nn.ReLU()
+        self.expand = nn.Linear(width, tokens * channels)
+        init_linears(self.reduce, self.expand)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            tokens = tokens * mask[..., None]
+        scores = self.expand(self.act(self.norm(self.reduce(tokens.sum(dim=1)))))
+        scores = scores.view(tokens.shape)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None], float('-inf'))
+        return (scores.softmax(dim=1) * tokens).sum(dim=1)
 
 
 @MODELS.register_module()
@@ -191,6 +246,10 @@ class StepwiseMerging(Merging):
             few images a device use ``dict(type='SyncBN')``.
         paper_equations: Build Eq. 1 and 4 as printed; overrides ``expand_ratio``, ``num_heads`` and
             the norms around them.
+        weighting: How GLE weighs a window: ``'attention'`` (Eq. 4), or ``'dynamic'``, as SKNet does,
+            which the authors tried first (section 5.1).
+        guide_residual: Whether guide tokens are added to what they read, which the authors tried first
+            and left out (section 5.3).
 
     Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C').
 
@@ -200,6 +259,7 @@ class StepwiseMerging(Merging):
     """
 
     rounds_up = True
+    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(
         self,
@@ -214,10 +274,18 @@ class StepwiseMerging(Merging):
         expand_ratio: int = 2,
         norm_cfg: dict | None = None,
         paper_equations: bool = False,
+        weighting: str = 'attention',
+        guide_residual: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels)
-        choices = {'aggregation': AGGREGATIONS, 'enhancement': ENHANCEMENTS, 'guide': GUIDES}
-        chosen = {'aggregation': aggregation, 'enhancement': enhancement, 'guide': guide}
+        choices = {
+            'aggregation': AGGREGATIONS, 'enhancement': ENHANCEMENTS, 'guide': GUIDES,
+            'weighting': WEIGHTINGS,
+        }  # fmt: skip
+        chosen = {
+            'aggregation': aggregation, 'enhancement': enhancement, 'guide': guide,
+            'weighting': weighting,
+        }  # fmt: skip
         for name, allowed in choices.items():
             if chosen[name] not in allowed:
                 raise UserError(
@@ -256,6 +324,8 @@ class StepwiseMerging(Merging):
                 norm_cfg=norm_cfg,
                 qkv_bias=not paper_equations,
                 token_norm=not paper_equations,
+                weighting=weighting,
+                guide_residual=guide_residual,
             )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2103.14030.
 import torch
 from torch import Tensor, nn
 
-from spm_mm.layers import Linear
+from spm_mm.layers import init_linears
 from spm_mm.merging.base import Merging
 from spm_mm.ops import pad_to_multiple
 from spm_mm.registry import MODELS
@@ -29,11 +29,13 @@ class SwinMerging(Merging):
     """
 
     rounds_up = True
+    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
         self.norm = nn.LayerNorm(4 * in_channels)
-        self.reduction = Linear(4 * in_channels, out_channels, bias=False)
+        self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
+        init_linears(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, 2)

@@ -3,9 +3,9 @@ Clustering Transformer" (TCFormer), https://arxiv.org/abs/2204.08680, in the for
 detector.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
-from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,10 +60,10 @@ class MTA(BaseModule):
         )
         self.num_outs = num_outs
         self.lateral_convs = nn.ModuleList(
-            ConvModule(channels, out_channels, 1, act_cfg=None) for channels in in_channels
+            _named_conv(channels, out_channels, 1) for channels in in_channels
         )
         self.fpn_convs = nn.ModuleList(
-            ConvModule(out_channels, out_channels, 3, padding=1, act_cfg=None) for _ in in_channels
+            _named_conv(out_channels, out_channels, 3) for _ in in_channels
         )
 
     def forward(self, inputs: Sequence[Tensor | TokenMap]) -> tuple[Tensor, ...]:
@@ -81,6 +81,12 @@ class MTA(BaseModule):
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], 1, stride=2))
         return tuple(outs)
+
+
+def _named_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """A convolution that keeps the sides, with its weights under the names of mmdet's FPN."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(OrderedDict(conv=conv))
 
 
 def _lateral(conv: nn.Module, level: Tensor | TokenMap) -> Tensor | TokenMap:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0) -> Tensor:
-    """Divide the tokens of each image into clusters around density peaks.
+def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0, scaled: bool = True) -> Tensor:
+    """Divide the tokens of each image into clusters around density peaks (HAFA, Eq. 2 to 4).
 
     With d the Euclidean distance over sqrt(C), the density of a token is exp(-mean of d^2 over its k
     nearest tokens, itself among them); its separation is the distance to the nearest denser token, and
@@ -30,13 +30,16 @@ def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0) -> Tensor:
         count: Number of clusters, 1 to N.
         k: Number of nearest tokens; all of them where there are fewer.
         noise: Uniform noise from 0 to below this is added to the densities. Published: 1e-6.
+        scaled: Divide distances by sqrt(C); False takes them as Eq. 2 of HAFA prints them.
 
     Returns:
         Cluster of each token, integers (B, N) from 0 to ``count`` - 1, in falling order of the centres'
         products. No cluster is empty.
     """
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    distance = torch.cdist(x, x).div_(math.sqrt(x.shape[-1]))
+    distance = torch.cdist(x, x)
+    if scaled:
+        distance.div_(math.sqrt(x.shape[-1]))
     densities = density(distance, k)
     if noise:
         densities = densities + noise * torch.rand_like(densities)
@@ -47,7 +50,7 @@ def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0) -> Tensor:
     score = densities * separation
     centres = score.argsort(dim=1, descending=True, stable=True)[:, :count]
     to_centres = distance.gather(1, centres[..., None].expand(-1, -1, x.shape[1]))
-    numbers = torch.arange(count, device=x.device).expand(len(x), -1)
+    numbers = torch.arange(count, device=x.device).expand(x.shape[0], -1)
     return to_centres.argmin(dim=1).scatter(1, centres, numbers)
 
 
@@ -62,12 +65,12 @@ def dpc_knn_bytes(batch: int, tokens: int) -> int:
     return batch * tokens * tokens * (4 + 4 + 1)
 
 
-def dpc_knn_reference(x: Tensor, count: int, k: int = 5) -> list[list[int]]:
+def dpc_knn_reference(x: Tensor, count: int, k: int = 5, scaled: bool = True) -> list[list[int]]:
     """The definition of :func:`dpc_knn` without noise, in plain lists."""
     results = []
     for tokens in x.double():
         n = len(tokens)
-        scale = math.sqrt(x.shape[-1])
+        scale = math.sqrt(x.shape[-1]) if scaled else 1.0
         distance = [[float((a - b).norm()) / scale for b in tokens] for a in tokens]
         nearest = [sorted(row)[:k] for row in distance]
         density = [math.exp(-sum(d * d for d in row) / len(row)) for row in nearest]

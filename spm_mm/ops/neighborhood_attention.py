@@ -1,26 +1,23 @@
-"""Attention of every cell of a map to the K x K cells around it (NAT), with a bias for each shift.
+"""Attention of every cell of a feature map to the K x K cells around it (NAT), with relative biases.
 
 Along an axis of L cells, cell i reads the K cells from clamp(i - K // 2, 0, L - K) on: near a border
 the window is shifted inside, never cut. The bias of the shift from query to key needs 2 K - 1 numbers
 an axis, the outer ones for cells near a border.
 
-Gathering K x K keys for every query copies the map 49 times for K = 7 and is bound by memory. Here the
-queries go in square tiles instead: the K x K queries of a tile read (2 K - 1) x (2 K - 1) keys between
-them, and their attention is one dense product in which a mask leaves out what lies too far. That is 3.4
-times the products for K = 7, without the copies. A map of at most two tiles a side is one tile: there
-this is one product over the whole map. ``tools/analysis_tools/benchmark.py --neighborhood`` measures
-it beside both other routes.
-
-To PyTorch it is one operator, which keeps nothing for the backward pass but its arguments. Its backward
-pass has no derivative of its own.
+Gathering K x K keys for every query copies the feature map 49 times for K = 7 and is bound by memory.
+Here the queries go in square tiles instead: the K x K queries of a tile read (2 K - 1) x (2 K - 1) keys
+between them, and their attention is one dense product in which a mask leaves out what lies too far.
+That is 3.4 times the multiply-accumulates for K = 7, without the copies. A feature map of at most two
+tiles a side is one tile: there this is one product over the whole feature map.
+``tools/analysis_tools/benchmark.py --neighborhood`` measures it beside both other routes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from spm_mm.errors import UserError
 from spm_mm.ops.windows import overhang
@@ -33,6 +30,9 @@ have more."""
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """Multi-head neighborhood attention with a relative position bias.
 
+    A large feature map goes in strips of whole rows of tiles, each recomputed in the backward pass, so
+    that the weights of one strip are all that exists at a time.
+
     Args:
         q: Queries (B, H, W, G, D), H and W at least K.
         k: Keys, likewise.
@@ -43,77 +43,41 @@ def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Te
         (B, H, W, G, D).
 
     Raises:
-        ValueError: If ``table`` is not of an odd K, or the map is smaller than K.
+        ValueError: If ``table`` is not of an odd K, or the feature map is smaller than K.
     """
-    rows, columns = table.shape[1:]
-    if rows != columns or rows % 4 != 1:
+    sides = table.shape[1:]
+    if sides[0] != sides[1] or sides[0] % 4 != 1:
         raise UserError(
             f'table must be (G, 2 K - 1, 2 K - 1) with an odd K, got {tuple(table.shape)}'
         )
-    if 2 * min(q.shape[1:3]) <= rows:
+    height, width, heads = q.shape[1:4]
+    kernel = (sides[0] + 1) // 2
+    if min(height, width) < kernel:
         raise UserError(
-            f'a map must have {(rows + 1) // 2} rows and columns, got {tuple(q.shape[1:3])}'
+            f'a feature map must have {kernel} rows and columns, got {tuple(q.shape[1:3])}'
         )
-    return _attention(q, k, v, table)
-
-
-@torch.library.custom_op('spm_mm::neighborhood_attention', mutates_args=())
-def _attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    rows, columns = (Tiles.of(side, kernel, q.device) for side in (height, width))
+    pairs = heads * rows.shift[0].numel() * columns.shift.numel()  # of one row of tiles
+    if pairs * rows.count <= STRIP:
+        return _attend(q, k, v, table, rows, columns)
+    step = max(1, STRIP // pairs)
     outs = []
-    for place, rows, columns in _strips(q, table):
-        queries = _to_tiles(q[:, place], rows, columns)
-        keys, values = (_gather(x, rows, columns) for x in (k, v))
-        bias = _bias(table, rows, columns).to(q.dtype)
-        # A mask of four dimensions, or PyTorch's fused kernel for the CPU does not take it.
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[None])
-        outs.append(_from_tiles(out, rows, columns, q[:, place]))
+    for i in range(0, rows.count, step):
+        strip = q[:, i * rows.size : (i + step) * rows.size]
+        arguments = (strip, k, v, table, rows[i : i + step], columns)
+        outs.append(checkpoint(_attend, *arguments, use_reentrant=False))
     return torch.cat(outs, dim=1)
 
 
-@torch.library.custom_op('spm_mm::neighborhood_attention_backward', mutates_args=())
-def _attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, table: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scale, exact = q.shape[-1] ** -0.5, torch.promote_types(q.dtype, torch.float32)
-    grads_q, grad_k, grad_v = [], _empty(k).zero_(), _empty(v).zero_()
-    grad_table = torch.zeros_like(table, dtype=exact)
-    for place, rows, columns in _strips(q, table):
-        queries, outs = (_to_tiles(x[:, place], rows, columns) for x in (q, grad))
-        keys, values = (_gather(x, rows, columns) for x in (k, v))
-        scores = (queries * scale @ keys.mT).to(exact).add_(_bias(table, rows, columns))
-        weights = scores.softmax(dim=-1)
-        grad_v += _scatter(weights.to(q.dtype).mT @ outs, rows, columns, v)
-        # In the same memory: fresh memory of this size costs as much time as the product.
-        same = scores if exact == q.dtype else None
-        scores = torch.matmul(outs, values.mT, out=same).to(exact)
-        scores.sub_(torch.linalg.vecdot(scores, weights)[..., None]).mul_(weights)
-        grad_table += _grad_table(scores.sum(dim=0), rows, columns, table)
-        scores = scores.to(q.dtype).mul_(scale)
-        grads_q.append(_from_tiles(scores @ keys, rows, columns, q[:, place]))
-        grad_k += _scatter(scores.mT @ queries, rows, columns, k)
-    return torch.cat(grads_q, dim=1), grad_k, grad_v, grad_table.to(table.dtype)
-
-
-def _empty(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-    return _empty(q)
-
-
-@_attention_backward.register_fake
-def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, table: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty(q), _empty(k), _empty(v), _empty(table)
-
-
-_attention.register_autograd(
-    lambda ctx, grad: _attention_backward(grad, *ctx.saved_tensors),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
-)
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, rows: 'Tiles', columns: 'Tiles'
+) -> Tensor:
+    queries = _to_tiles(q, rows, columns)
+    keys, values = (_gather(x, rows, columns) for x in (k, v))
+    bias = _bias(table, rows, columns).to(q.dtype)
+    # A mask of four dimensions, or PyTorch's fused kernels do not take it.
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[None])
+    return _from_tiles(out, rows, columns, q)
 
 
 @dataclass(frozen=True)
@@ -162,17 +126,6 @@ class Tiles:
         return (self.shift.flatten()[:, None] == shifts).to(table.dtype)
 
 
-def _strips(q: Tensor, table: Tensor) -> Iterator[tuple[slice, Tiles, Tiles]]:
-    """The map in strips of whole rows of tiles: rows of cells, tiles of rows, tiles of columns."""
-    height, width, heads = q.shape[1:4]
-    kernel = (table.shape[1] + 1) // 2
-    rows, columns = (Tiles.of(side, kernel, q.device) for side in (height, width))
-    step = max(1, STRIP // (heads * rows.shift[0].numel() * columns.shift.numel()))
-    for i in range(0, rows.count, step):
-        place = slice(i * rows.size, min((i + step) * rows.size, height))
-        yield place, rows[i : i + step], columns
-
-
 def _to_tiles(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """A strip (B, H, W, G, D) to (B, tiles * G, queries, D), with zeros where a tile overhangs."""
     b, h, w, g, d = x.shape
@@ -201,36 +154,15 @@ def _gather(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     return x.reshape(b, -1, x.shape[4] * x.shape[5], d)
 
 
-def _scatter(x: Tensor, rows: Tiles, columns: Tiles, like: Tensor) -> Tensor:
-    """The adjoint of :func:`_gather`: add up what belongs to each cell, in the shape of ``like``."""
-    b, h, w, g, d = like.shape
-    x = x.view(b, rows.count, columns.count, g, rows.key.shape[1], columns.key.shape[1], d)
-    x = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(b, rows.key.numel(), columns.key.numel(), g, d)
-    for dim, axis, length in ((2, columns, w), (1, rows, h)):
-        if not axis.covers(length):
-            size = [*x.shape[:dim], length, *x.shape[dim + 1 :]]
-            x = x.new_zeros(size).index_add_(dim, axis.key.flatten(), x)
-    return x
-
-
 def _bias(table: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """Bias of the pairs of each tile, (tiles * G, queries, keys), minus infinity where too far."""
-    # Looked up by products with ones and zeros: their adjoint is products again, where that of an
-    # index adds up number by number.
+    # Looked up by products with ones and zeros: their backward pass is products again, where that of
+    # an index adds up number by number.
     bias = rows.selector(table) @ table @ columns.selector(table).T
-    bias = bias.view(len(table), *rows.shift.shape, *columns.shift.shape)
+    bias = bias.view(table.shape[0], *rows.shift.shape, *columns.shift.shape)
     near = rows.near[:, :, :, None, None, None] & columns.near
-    bias = bias.masked_fill_(~near, float('-inf')).permute(1, 4, 0, 2, 5, 3, 6)
+    bias = bias.masked_fill(~near, float('-inf')).permute(1, 4, 0, 2, 5, 3, 6)
     return bias.reshape(-1, rows.size * columns.size, bias.shape[5] * bias.shape[6])
-
-
-def _grad_table(grad: Tensor, rows: Tiles, columns: Tiles, table: Tensor) -> Tensor:
-    """The adjoint of :func:`_bias`."""
-    g, (_, ty, sy), (_, tx, sx) = len(table), rows.shift.shape, columns.shift.shape
-    grad = grad.view(rows.count, columns.count, g, ty, tx, sy, sx).permute(2, 0, 3, 5, 1, 4, 6)
-    grad = grad.reshape(g, rows.shift.numel(), columns.shift.numel())
-    selectors = (axis.selector(table).to(grad.dtype) for axis in (rows, columns))
-    return next(selectors).T @ grad @ next(selectors)
 
 
 def neighborhood_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which tokens SG-Former's self-guided attention merges into one (section 3.3)."""
+"""Which tokens SG-Former's self-guided attention merges into one (section 3.2)."""
 
 from collections.abc import Sequence
 

@@ -5,6 +5,7 @@ set of cells of the grid that the tokens were born on; maps of any other size re
 nearest-neighbour interpolation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +117,11 @@ class TokenMap:
         )
 
 
+def by_token(layer: Callable[[Tensor], Tensor], x: Tensor | TokenMap) -> Tensor | TokenMap:
+    """Apply a layer that works on each token by itself to either kind of features."""
+    return x.with_tokens(layer(x.x)) if isinstance(x, TokenMap) else layer(x)
+
+
 def as_map(x: Tensor | TokenMap) -> Tensor:
     """A map (B, H, W, C) of either kind of features."""
     return x.to_map() if isinstance(x, TokenMap) else x
@@ -172,7 +178,7 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 def _rows(index: Tensor, count: int) -> Tensor:
     """Index (B, P) into B tables of ``count`` rows to one into all of them, flat."""
-    return (index + count * torch.arange(len(index), device=index.device)[:, None]).flatten()
+    return (index + count * torch.arange(index.shape[0], device=index.device)[:, None]).flatten()
 
 
 def _cells(grid: tuple[int, int], size: tuple[int, int], device: torch.device) -> Tensor:

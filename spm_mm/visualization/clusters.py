@@ -1,66 +1,67 @@
-"""What the clusters of patch-to-cluster attention gather (PaCa, section 3.3, Figure 6).
+"""Which clusters of patch-to-cluster attention a classification rests on (PaCa, section 3.3).
 
-Equations 7 and 8 are read so: a cluster's weights are resized to the image and brought to 0 to 1, and
-the picture is multiplied by them, before the model's normalisation. So what a cluster does not weigh
-becomes black, not the mean colour. The other reading, a mask of ones and zeros, is ``threshold``.
+"PaCa-ViT: Learning Patch-to-Cluster Attention in Vision Transformers", https://arxiv.org/abs/2203.11987,
+equations 7 and 8 and Figure 6. The paper does not say whether the image is masked before or after its
+normalisation. Here it is before: what a mask drops becomes black.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spm_mm.errors import UserError
 from spm_mm.layers import resize_map
 
-__all__ = ['Verdict', 'atlas', 'heat_maps', 'judge_clusters', 'mask_image', 'top_clusters']
+__all__ = [
+    'Verdict',
+    'assignment_atlas',
+    'assignment_maps',
+    'cluster_masks',
+    'judge_clusters',
+    'mask_image',
+    'top_clusters',
+]
 
 
-def heat_maps(assignment: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Each cluster's weights as a map over the image, from 0 to 1 (Eq. 7).
+def cluster_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Binary mask of each cluster, at the size of the image (Eq. 7).
 
-    The weights are resized bilinearly, and the least and the largest of each cluster become 0 and 1.
+    A cell belongs to the mask where the sigmoid of its logit is greater than the mean of the sigmoids
+    of its cluster. The mask is resized by nearest interpolation.
 
     Args:
-        assignment: Weights (M, h * w) of one image.
-        grid: Rows h and columns w of the stage's map.
+        logits: Cluster assignment before the softmax, (h, w, M).
         size: Height H and width W of the image.
 
     Returns:
-        (M, H, W); 0 all over where a cluster weighs all positions alike.
+        (M, H, W), boolean.
 
     Raises:
-        UserError: If the assignment does not belong to the grid.
+        UserError: If the logits are not (h, w, M).
     """
-    if assignment.ndim != 2 or assignment.shape[1] != grid[0] * grid[1]:
-        raise UserError(
-            f'assignment must be (M, {grid[0]} * {grid[1]}), got {tuple(assignment.shape)}'
-        )
-    maps = resize_map(assignment.float().unflatten(1, grid)[..., None], *size)[..., 0]
-    least, most = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    spread = most - least
-    # Below that it is rounding.
-    return torch.where(spread > 1e-5 * most.abs(), (maps - least) / spread, 0)
+    if logits.ndim != 3:
+        raise UserError(f'logits must be (h, w, M), got {tuple(logits.shape)}')
+    scores = logits.float().sigmoid().permute(2, 0, 1)
+    masks = scores > scores.mean(dim=(1, 2), keepdim=True)
+    return F.interpolate(masks[None].float(), size, mode='nearest')[0] > 0
 
 
-def mask_image(picture: Tensor, heat: Tensor, threshold: float | None = None) -> Tensor:
-    """The picture as one cluster sees it: every pixel times its heat (Eq. 8).
+def mask_image(picture: Tensor, masks: Tensor) -> Tensor:
+    """The picture as each cluster sees it: every pixel times the mask (Eq. 8).
 
     Args:
-        picture: Values of the picture's channels, (..., C, H, W); 0 is black.
-        heat: Heat maps (M, H, W), 0 to 1.
-        threshold: Keep pixels of at least this heat whole and drop the others, 0 to 1; None weighs
-            them by their heat.
+        picture: Values of the picture's channels, (C, H, W); 0 is black.
+        masks: (M, H, W), boolean.
 
     Returns:
         (M, C, H, W).
     """
-    if threshold is not None:
-        heat = (heat >= threshold).to(heat.dtype)
-    return picture * heat[:, None]
+    return picture * masks[:, None]
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,19 @@ class Verdict:
     """What a classifier says of the picture masked by one cluster."""
 
     cluster: int
-    kept: bool
-    """Whether the prediction is that of the whole picture."""
     label: int
     """The predicted class."""
     probability: float
-    """Its probability."""
+    """Probability of the ground-truth class, by which clusters are ranked."""
+    positive: bool
+    """Whether the prediction is the ground-truth class: the positive group."""
 
 
 def judge_clusters(
     classify: Callable[[Tensor], Tensor],
     picture: Tensor,
-    heat: Tensor,
-    threshold: float | None = None,
+    masks: Tensor,
+    label: int,
     batch_size: int = 16,
 ) -> tuple[Verdict, list[Verdict]]:
     """Classify the picture as a whole and as each cluster sees it.
@@ -88,38 +89,67 @@ def judge_clusters(
     Args:
         classify: From pictures (B, C, H, W) to class probabilities (B, classes).
         picture: The picture (C, H, W), before the model's normalisation.
-        heat: Heat maps (M, H, W).
-        threshold: See :func:`mask_image`.
+        masks: Masks (M, H, W) of :func:`cluster_masks`.
+        label: The ground-truth class, from 0.
         batch_size: How many masked pictures are classified at once.
 
     Returns:
-        The verdict on the whole picture, whose ``cluster`` is -1, and one for each cluster.
+        The verdict on the whole picture, whose ``cluster`` is -1, and one for each cluster. The latter
+        are none where the whole picture is classified wrongly: the paper judges only what the model
+        classifies correctly.
+
+    Raises:
+        UserError: If the label is not one of the classes.
     """
+
+    def verdict(cluster: int, probabilities: Tensor) -> Verdict:
+        predicted = int(probabilities.argmax())
+        return Verdict(cluster, predicted, float(probabilities[label]), predicted == label)
+
     with torch.no_grad():
-        probability, label = classify(picture[None])[0].max(dim=0)
-        whole = Verdict(-1, True, int(label), float(probability))
-        verdicts = []
-        for start in range(0, len(heat), batch_size):
-            masked = mask_image(picture, heat[start : start + batch_size], threshold)
-            for probability, label in zip(*classify(masked).max(dim=1), strict=True):
-                verdicts.append(
-                    Verdict(
-                        len(verdicts), int(label) == whole.label, int(label), float(probability)
-                    )
-                )
+        probabilities = classify(picture[None])[0]
+        if not 0 <= label < len(probabilities):
+            raise UserError(f'label must be from 0 to {len(probabilities) - 1}, got {label}')
+        whole = verdict(-1, probabilities)
+        verdicts: list[Verdict] = []
+        for start in range(0, len(masks) if whole.positive else 0, batch_size):
+            for probabilities in classify(mask_image(picture, masks[start : start + batch_size])):
+                verdicts.append(verdict(len(verdicts), probabilities))
     return whole, verdicts
 
 
-def top_clusters(verdicts: list[Verdict], kept: bool, number: int = 3) -> list[Verdict]:
-    """The most certain of the positive group, which keeps the prediction, or of the negative one."""
-    group = [verdict for verdict in verdicts if verdict.kept == kept]
+def top_clusters(verdicts: Sequence[Verdict], positive: bool, number: int = 3) -> list[Verdict]:
+    """The clusters of one group with the largest probability of the ground-truth class."""
+    group = [verdict for verdict in verdicts if verdict.positive == positive]
     return sorted(group, key=lambda verdict: -verdict.probability)[:number]
 
 
-def atlas(
+def assignment_maps(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each cluster's assignment (Eq. 5 and 6) as a heat map over the image.
+
+    The weights after the softmax are resized bilinearly, and the least and the largest of each cluster
+    become 0 and 1. This shows what the attention reads; :func:`cluster_masks` is what section 3.3 uses
+    to explain a prediction.
+
+    Args:
+        logits: Cluster assignment before the softmax, (h, w, M).
+        size: Height H and width W of the image.
+
+    Returns:
+        (M, H, W), 0 to 1; 0 all over where a cluster weighs all positions alike.
+    """
+    weights = logits.float().flatten(0, 1).softmax(dim=0).view(logits.shape).permute(2, 0, 1)
+    maps = resize_map(weights[..., None], *size)[..., 0]
+    least, most = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    spread = most - least
+    # Below that it is rounding.
+    return torch.where(spread > 1e-5 * most.abs(), (maps - least) / spread, 0)
+
+
+def assignment_atlas(
     picture: np.ndarray, heat: Tensor, caption: str, columns: int = 10, side: int = 128
 ) -> np.ndarray:
-    """All heat maps over the picture in one picture, numbered row by row from 0.
+    """All maps of :func:`assignment_maps` over the picture, numbered row by row from 0.
 
     Args:
         picture: RGB picture (H, W, 3), uint8.

@@ -10,6 +10,7 @@ from spm_mm.errors import UserError
 from spm_mm.layers import PatchStem
 from spm_mm.merging import DeformableMerging
 from spm_mm.ops import sample
+from spm_mm.visualization.mechanisms import cell_at
 from spm_mm.visualization.recorder import Recorder
 
 __all__ = ['SampledPixels', 'sampled_pixels']
@@ -59,12 +60,9 @@ def sampled_pixels(
     names = [f'mergings.{i}.offset' for i in reversed(range(stage - 1))]
     with torch.no_grad(), Recorder(backbone, modules=names) as seen:
         backbone(image)
-    offsets = [seen.outputs[name].permute(0, 2, 3, 1) for name in names]
+    offsets = [seen.outputs[name].permute(0, 2, 3, 1).cpu() for name in names]
     height, width = offsets[0].shape[1:3]
-    row, column = (
-        min(int(share * side), side - 1)
-        for share, side in zip(place[::-1], (height, width), strict=True)
-    )
+    row, column = cell_at(place, (height, width))
     points = regular = torch.tensor([[[row, column]]], dtype=torch.float32)
     for offset in offsets:
         points, regular = read_places(points, offset), read_places(regular, 0 * offset)

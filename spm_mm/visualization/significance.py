@@ -1,4 +1,8 @@
-"""What SG-Former finds significant, and which tokens it merges into one (SG-Former, Figure 2)."""
+"""What SG-Former finds significant, and which tokens it merges into one.
+
+"SG-Former: Self-guided Transformer with Evolving Token Reallocation", https://arxiv.org/abs/2308.12216,
+sections 3.2 and 3.3, Figure 2.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +14,13 @@ from spm_mm.attention import SelfGuidedAttention
 from spm_mm.errors import UserError
 from spm_mm.visualization.recorder import Recorder
 
-__all__ = ['Aggregation', 'aggregation_of_block', 'self_guided_blocks']
+__all__ = [
+    'Aggregation',
+    'aggregation_of_block',
+    'self_guided_blocks',
+    'share_of_most_significant',
+    'uniform_aggregation',
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def aggregation_of_block(backbone: nn.Module, image: Tensor, stage: int, block: 
     before = f'stages.{stage}.blocks.{block - 1}'
     with torch.no_grad(), Recorder(backbone, modules=[before]) as seen:
         backbone(image)
-    significance = seen.outputs[before][1]
+    significance = seen.outputs[before][1].cpu()
     attention = backbone.stages[stage].blocks[block].attn
     rates, merged = (np.zeros(significance[0].numel(), int) for _ in range(2))
     last = 0
@@ -68,3 +78,37 @@ def aggregation_of_block(backbone: nn.Module, image: Tensor, stage: int, block: 
         last += len(run)
     grid = tuple(significance.shape[1:])
     return Aggregation(significance[0].numpy(), rates.reshape(grid), merged.reshape(grid))
+
+
+def uniform_aggregation(grid: tuple[int, int], ratio: int) -> np.ndarray:
+    """Number of the token that each cell goes into where squares of cells become one, as in PVT.
+
+    Args:
+        grid: Rows and columns of the feature map.
+        ratio: Side of the squares, in cells; those at the right and at the bottom may be smaller.
+
+    Returns:
+        Integers (rows, columns).
+    """
+    rows, columns = (np.arange(side) // ratio for side in grid)
+    return rows[:, None] * (columns[-1] + 1) + columns
+
+
+def share_of_most_significant(
+    significance: np.ndarray, merged: np.ndarray, share: float = 0.25
+) -> float:
+    """How much of the merged tokens the most significant cells keep.
+
+    A token counts for a cell by the part of its cells that the cell is.
+
+    Args:
+        significance: Significance of each cell (H, W).
+        merged: Number of the merged token of each cell (H, W).
+        share: Share of the cells that are taken, the most significant ones.
+
+    Returns:
+        From 0 to 1; ``share`` where all cells count alike.
+    """
+    weights = 1 / np.bincount(merged.ravel())[merged.ravel()]
+    best = significance.argsort(axis=None)[::-1][: round(share * merged.size)]
+    return float(weights[best].sum() / weights.sum())

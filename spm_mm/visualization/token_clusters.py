@@ -39,7 +39,7 @@ def token_clusters(backbone: nn.Module, image: Tensor) -> dict[int, np.ndarray]:
         raise UserError(f'the mergings of this {type(backbone).__name__} cluster no tokens')
     with torch.no_grad(), Recorder(backbone, modules=[*stages]) as seen:
         backbone(image)
-    return {stage: seen.outputs[name].index[0].numpy() for name, stage in stages.items()}
+    return {stage: seen.outputs[name].index[0].cpu().numpy() for name, stage in stages.items()}
 
 
 def paint_clusters(picture: np.ndarray, clusters: np.ndarray, share: float = 0.55) -> np.ndarray:

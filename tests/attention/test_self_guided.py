@@ -133,3 +133,20 @@ def test_bad_regions() -> None:
         SelfGuidedAttention(16, 4, ((1, 0),))
     with pytest.raises(ValueError, match='need a map of at least 4 cells, got 1 x 3'):
         SelfGuidedAttention(16, 4, ((1, 4), (3, 2)))(torch.randn(1, 1, 3, 16), torch.rand(1, 1, 3))
+
+
+@pytest.mark.parametrize('size', [(7, 7), (14, 14), (9, 12)])
+def test_significance_over_the_map(size: tuple[int, int]) -> None:
+    """Eq. 5 as printed: attention summed over all queries of the map and divided by hw, per group."""
+    torch.manual_seed(0)
+    attention = HybridScaleAttention(16, 4, (1, 2), in_windows=True, over_map=True).double()
+    x = torch.randn(1, *size, 16, dtype=torch.float64)
+    _, significance = attention(x)
+    wanted = 0.0
+    for group in attention.groups:
+        span = group.window_size * group.scale
+        wanted = wanted + group_by_hand(group, x)[1] * span**2 / (size[0] * size[1])
+    torch.testing.assert_close(significance[0].double(), wanted.double(), rtol=1e-5, atol=1e-8)
+    # With one query for each token the sum over all tokens and groups is what all queries give.
+    single = HybridScaleAttention(16, 4, (1,), in_windows=True, over_map=True).double()
+    assert single(x)[1].sum().item() == pytest.approx(1.0)

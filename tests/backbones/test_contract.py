@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import MODELS, registered
+from tests import testing
 
 GRID = testing.pairs()
 KEYS = Path(__file__).parent / 'state_dict_keys.json'
@@ -24,7 +24,7 @@ class TestGrid:
         testing.check_gradients(testing.build_tiny(backbone, merging))
 
     def test_checkpointing(self, backbone: str, merging: str) -> None:
-        testing.check_checkpointing(testing.tiny_config(backbone, merging))
+        testing.check_checkpointing(testing.tiny_config(backbone, merging), with_cp=True)
 
     def test_build_twice(self, backbone: str, merging: str) -> None:
         testing.check_build_twice(testing.tiny_config(backbone, merging))
@@ -50,35 +50,11 @@ def test_large_images_train(backbone: str, merging: str | None, size: tuple[int,
     testing.check_gradients(testing.build_tiny(backbone, merging), size=size)
 
 
-# Tracing takes up to a minute: every backbone with its own merging, and one with every merging.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('backbone', 'merging'),
-    [(b, None) for b in testing.backbones()] + [('PVT', m) for m in testing.mergings()],
-)
-def test_compile(backbone: str, merging: str | None) -> None:
-    model = testing.build_tiny(backbone, merging)
-    if not model.compilable:
-        pytest.skip(f'{backbone} declares that it does not compile as one graph')
-    testing.check_compile(model)
-
-
-@pytest.mark.parametrize(
-    'backbone', [n for n, cls in registered(HierarchicalBackbone).items() if not cls.compilable]
-)
-def test_one_graph_at_a_fixed_size(backbone: str) -> None:
-    """What those do that declare that dynamic sizes are too much for them."""
-    torch._dynamo.reset()
-    model = testing.build_tiny(backbone).eval()
-    compiled = torch.compile(model, backend='eager', fullgraph=True, dynamic=False)
-    x = torch.randn(2, 3, 70, 97)
-    with torch.no_grad():
-        for one, other in zip(compiled(x), model(x), strict=True):
-            torch.testing.assert_close(one, other)
-
-
 @pytest.mark.parametrize('backbone', testing.backbones())
 class TestBackbone:
+    def test_checkpointing_of_activations(self, backbone: str) -> None:
+        testing.check_checkpointing(testing.tiny_config(backbone), with_cp='mlp')
+
     def test_out_types_get_gradients(self, backbone: str) -> None:
         for out_type in registered(HierarchicalBackbone)[backbone].out_types:
             model = testing.build_tiny(backbone, out_type=out_type)
@@ -137,7 +113,7 @@ class TestBackbone:
     def test_drop_path_schedule(self, backbone: str) -> None:
         arch = next(iter(registered(HierarchicalBackbone)[backbone].arch_settings))
         model = registered(HierarchicalBackbone)[backbone](arch, drop_path_rate=0.3)
-        rates = [block.drop_path.drop_prob for stage in model.stages for block in stage.blocks]
+        rates = [block.drop_path.p for stage in model.stages for block in stage.blocks]
         assert rates[0] == 0
         assert rates[-1] == pytest.approx(0.3)
         steps = [b - a for a, b in itertools.pairwise(rates)]
@@ -163,11 +139,12 @@ PARAMETERS = {
     'NAT': dict(mini=19984174, tiny=27901582, small=50743297, base=89769652),
     'PVTv2': {
         'b0': 3666760, 'b1': 14009000, 'b2': 25362856, 'b2-li': 22553512, 'b3': 45238696,
-        'b4': 62556072, 'b5': 81956008,
+        'b4': 62556072, 'b5': 81956008, 'mit-b0': 3576392, 'mit-b1': 13664424,
+        'mit-b2': 24709288, 'mit-b3': 44585128, 'mit-b4': 61355688, 'mit-b5': 81956008,
     },
     'SGFormer': dict(small=22545981, medium=38689316, base=77950293),
     'ShuntedTransformer': dict(tiny=11553576, small=22401256, base=39614376),
-    'SwinTransformer': dict(tiny=28288354, small=49606258, base=87768224),
+    'SwinTransformer': dict(tiny=28288354, small=49606258, base=87768224, large=196532476),
 }  # fmt: skip
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spm_mm import testing
 from spm_mm.backbones import LIT, PVT
 from spm_mm.benchmark.measure import make_pass, peak_memory
-from spm_mm.testing import build_tiny
+from tests import testing
+from tests.testing import build_tiny
 
 RELATIVE = dict(
     type='spm_mm.LIT',

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spm_mm import testing
 from spm_mm.attention import PatchToClusterAttention, assign
 from spm_mm.attention.patch_to_cluster import ConvClustering
-from spm_mm.backbones import PaCaViT, hierarchical
+from spm_mm.backbones import PaCaViT, loading
+from spm_mm.backbones.loading import split_unused
 from spm_mm.registry import MODELS
+from tests import testing
 
 
 def config(depths=(1, 2, 1, 1), teacher_depths=(0, 0, 0, 0), merging=None, **options) -> dict:
@@ -56,7 +57,7 @@ class TestVariants:
         whole = MODELS.build(variant).eval()
         early = MODELS.build({**variant, 'out_indices': (0, 1)})
         weights = whole.state_dict()
-        early.split_unused(weights)
+        split_unused(early, weights)
         early.load_state_dict(weights)
         testing.check_gradients(early)
         early.load_state_dict(weights)  # training changed the running statistics
@@ -213,7 +214,7 @@ def test_another_number_of_clusters(options, layers, tmp_path, monkeypatch) -> N
     )
     before = {k: v.clone() for k, v in model.state_dict().items()}
     said = []
-    monkeypatch.setattr(hierarchical, 'print_log', lambda text, *args: said.append(text))
+    monkeypatch.setattr(loading, 'print_log', lambda text, *args: said.append(text))
     model.init_weights()
     anew = [layer.format(i) for i in (0, 1) for layer in layers]
     for name, value in model.state_dict().items():
@@ -268,3 +269,25 @@ def test_initial_weights_of_other_mergings_are_their_own() -> None:
 def test_bad_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PaCaViT(**arguments)
+
+
+def test_another_cnn_as_the_teacher() -> None:
+    """Footnote 2: a network of MMPretrain's registry reads the image and assigns the clusters."""
+    pytest.importorskip('mmpretrain')
+    teacher = dict(type='mmpretrain.MobileNetV2', widen_factor=0.25, out_indices=(1, 2, 4, 7))
+    model = build(teacher=teacher, num_clusters=(5, 6, 7, 4))
+    assert type(model.teacher.network).__name__ == 'MobileNetV2'
+    assert all(block.attn.clustering is None for stage in model.stages for block in stage.blocks)
+    testing.check_shapes(model)
+    testing.check_gradients(model)
+    # Logits belong to the image that the teacher saw.
+    image = torch.randn(1, 3, 64, 96)
+    pairs = model.eval().guide_stages(model.stem(image), image)
+    assert [logits.shape[-1] for logits, _ in pairs] == [5, 6, 7, 4]
+    assert [m.shape[-1] for _, m in pairs] == list(model.embed_dims)
+    with pytest.raises(
+        ValueError, match='teacher must put out one map for each of 4 stages, got 1'
+    ):
+        build(teacher=dict(teacher, out_indices=(6,)), num_clusters=(5, 6, 7, 4))
+    with pytest.raises(ValueError, match='has no clustering of its own'):
+        build(teacher=teacher, clustering='mlp', num_clusters=(5, 6, 7, 4))

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.backbones import SGFormer
-from spm_mm.testing import build_tiny
+from tests import testing
+from tests.testing import build_tiny
 
 PAPER_REGIONS = [
     [[1, 196], [1, 56], [1, 56], [1, 28]],

@@ -2,10 +2,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from spm_mm import testing
 from spm_mm.backbones import ShuntedTransformer
 from spm_mm.engine import measure
-from spm_mm.testing import build_tiny
+from tests import testing
+from tests.testing import build_tiny
 
 
 def test_macs(root) -> None:

@@ -1,6 +1,6 @@
 import torch
 
-from spm_mm.testing import build_tiny
+from tests.testing import build_tiny
 
 
 def test_classifier_and_dense_form_differ_in_the_shift_of_small_maps() -> None:
@@ -32,3 +32,15 @@ def test_the_next_stage_reads_the_map_without_its_norm() -> None:
     after = model(x)
     assert not torch.equal(before[0], after[0])
     assert all(torch.equal(*pair) for pair in zip(before[1:], after[1:], strict=True))
+
+
+def test_dense_weights_into_fewer_outputs(tmp_path) -> None:
+    """The norms of outputs that are not wanted are left out."""
+    dense = build_tiny('SwinTransformer')
+    path = tmp_path / 'dense.pth'
+    torch.save({f'backbone.{k}': v for k, v in dense.state_dict().items()}, path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    model = build_tiny('SwinTransformer', out_indices=(1, 2), init_cfg=init_cfg)
+    model.init_weights()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, dense.state_dict()[name]), name

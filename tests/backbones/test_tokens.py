@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.ops import TokenMap
 from spm_mm.registry import MODELS, registered
+from tests import testing
 
 CONV, LAA, SIA = (dict(type=f'spm_mm.{name}Merging') for name in ('Conv', 'Deformable', 'Cluster'))
 COMBINATIONS = [

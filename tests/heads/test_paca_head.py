@@ -12,8 +12,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from spm_mm import testing
 from spm_mm.converters import get_converter
+from tests import testing
 from tests.parity.fixtures import make_inputs, make_state_dict, read_fixture
 
 FIXTURE = Path(__file__).parents[1] / 'parity/oracles/paca_seg_head.json'

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.literal import FORMS, make_literal
+from tests import testing
 
 GRID = [(b, None) for b in testing.backbones()] + [('PVT', m) for m in testing.mergings()]
 GRID += [('PVTv2', 'ClusterMerging')]  # whose scores join the attention
@@ -13,13 +13,9 @@ FAST = (
     'torch.nn.functional.scaled_dot_product_attention',
     'spm_mm.attention.neighborhood.neighborhood_attention',
     'spm_mm.attention.relative_position.relative_attention',
-    'spm_mm.attention.self_guided.attend_and_receive',
+    'spm_mm.attention.self_guided.received_attention',
     'spm_mm.attention.window.relative_bias',
-    'spm_mm.layers.linear.gelu_linear',
-    'spm_mm.layers.linear.linear',
-    'spm_mm.layers.mlp.mlp',
     'spm_mm.merging.cluster.dpc_knn',
-    'spm_mm.merging.deformable.deform_conv',
     'spm_mm.merging.stepwise.guided_attention',
 )
 

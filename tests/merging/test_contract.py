@@ -1,6 +1,6 @@
 import pytest
 
-from spm_mm import testing
+from tests import testing
 
 
 @pytest.mark.parametrize('name', testing.mergings())

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from spm_mm.merging import GuidedLocalEnhancement, StepwiseMerging
+from spm_mm.merging.stepwise import DynamicWeighting
 from spm_mm.ops import guided_attention_reference, window_attention
 
 OPTIONS = [
@@ -14,6 +15,8 @@ OPTIONS = [
     dict(guide_kernel_size=1),
     dict(guide_kernel_size=31),
     dict(paper_equations=True),
+    dict(weighting='dynamic'),
+    dict(guide_residual=True),
     dict(num_heads=4, kernel_sizes=(3, 7), expand_ratio=1),
 ]
 
@@ -74,7 +77,7 @@ def test_padding_of_odd_sides_takes_no_part(guide: str) -> None:
                 tokens = torch.cat((guides[:, i, j, None], tokens), dim=1)
                 expected = guided_attention_reference(tokens, *arguments)
             else:
-                expected = window_attention(tokens, *arguments).mean(dim=1)
+                expected = window_attention(gle.qkv(tokens), 4).mean(dim=1)
             torch.testing.assert_close(out[:, i, j], gle.out_norm(expected))
 
 
@@ -96,3 +99,49 @@ def test_padding_of_odd_sides_takes_no_part(guide: str) -> None:
 def test_bad_options(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StepwiseMerging(**{'in_channels': 16, 'out_channels': 24, **arguments})
+
+
+def test_dynamic_weighting_is_that_of_sknet() -> None:
+    """Section 5.1: a softmax over the tokens of a window for each channel, made of their sum."""
+    weighting = DynamicWeighting(16, 5)
+    tokens = torch.randn(3, 5, 16)
+    squeezed = weighting.norm(weighting.reduce(tokens.sum(dim=1))).relu()
+    wanted = []
+    for n in range(3):
+        scores = weighting.expand(squeezed[n]).view(5, 16)
+        wanted.append(sum(scores.softmax(dim=0)[t] * tokens[n, t] for t in range(5)))
+    torch.testing.assert_close(weighting(tokens, None), torch.stack(wanted))
+    mask = torch.tensor([[True, True, False, True, False]]).expand(3, -1)
+    changed = tokens.clone()
+    changed[:, [2, 4]] = 9.0
+    torch.testing.assert_close(weighting(tokens, mask), weighting(changed, mask))
+
+
+def test_dynamic_weighting_spares_parameters_at_any_size() -> None:
+    attention, dynamic = (
+        StepwiseMerging(64, 128, weighting=kind) for kind in ('attention', 'dynamic')
+    )
+    sizes = [sum(p.numel() for p in merging.parameters()) for merging in (attention, dynamic)]
+    assert sizes[1] < sizes[0]
+    for guide in ('conv', 'gap', 'cls_token'):
+        merging = StepwiseMerging(16, 24, weighting='dynamic', guide=guide)
+        out = merging(torch.randn(2, 7, 5, 16))
+        assert out.shape == (2, 4, 3, 24)
+        out.sum().backward()
+        assert all(p.grad is not None for p in merging.parameters())
+
+
+def test_residual_guide_tokens() -> None:
+    """Section 5.3: what the guides read, and the guides."""
+    merging = StepwiseMerging(16, 24, guide_residual=True).eval()
+    enhancement = merging.enhancement
+    enhancement.out_norm = torch.nn.Identity()
+    x = torch.randn(2, 6, 4, 24)
+    with_residual = enhancement(x)
+    enhancement.guide_residual = False
+    guides = enhancement.make_guides(x, 3, 2)
+    torch.testing.assert_close(with_residual, enhancement(x) + guides)
+    with pytest.raises(ValueError, match='guide_residual of StepwiseMerging needs a guide'):
+        StepwiseMerging(16, 24, guide='gap', guide_residual=True)
+    with pytest.raises(ValueError, match='weighting of StepwiseMerging has unknown value'):
+        StepwiseMerging(16, 24, weighting='sk')

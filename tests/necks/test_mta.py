@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.merging import ClusterMerging
 from spm_mm.necks import MTA
 from spm_mm.registry import MODELS
+from tests import testing
 
 DIMS = [8, 16, 40, 64]
 

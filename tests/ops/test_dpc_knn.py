@@ -57,3 +57,13 @@ def test_memory_at_the_published_place() -> None:
             peak = max(peak, held)
     assert 0.5 * dpc_knn_bytes(2, 50 * 84) < peak < 1.2 * dpc_knn_bytes(2, 50 * 84)
     assert peak < 2**30
+
+
+def test_plain_distance() -> None:
+    """HAFA's Eq. 2 and 3 as printed: densities of distances that sqrt(C) does not divide."""
+    x = torch.randn(2, 40, 8, dtype=torch.float64)
+    plain = dpc_knn(x, 10, scaled=False)
+    assert plain.tolist() == dpc_knn_reference(x, 10, scaled=False)
+    # The same as clustering by scaled distances what is sqrt(C) times as large.
+    assert torch.equal(plain, dpc_knn(x * 8**0.5, 10))
+    assert not torch.equal(plain, dpc_knn(x, 10))

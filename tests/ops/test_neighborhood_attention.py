@@ -43,24 +43,23 @@ def test_the_reference_by_hand() -> None:
         torch.testing.assert_close(out[0, y, x, 1], weights @ values)
 
 
-def test_only_the_arguments_are_kept_for_the_backward_pass() -> None:
+def test_strips_keep_no_weights_for_the_backward_pass(monkeypatch) -> None:
     case, kept = make_case(20, 31, 7), []
+    monkeypatch.setattr(MODULE, 'STRIP', 10000)
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tensor.data_ptr())
+        kept.append(tensor.numel())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         neighborhood_attention(*case)
-    assert sorted(kept) == sorted(tensor.data_ptr() for tensor in case)
+    assert max(kept, default=0) <= case[0].numel()
 
 
-@pytest.mark.filterwarnings('ignore')
-def test_is_a_well_behaved_operator() -> None:
-    """Layout of what comes out, derivative and tracing with dynamic sizes, as PyTorch checks them."""
-    case = [tensor.detach().requires_grad_() for tensor in make_case(8, 15, 3)]
-    case[0] = torch.randn(2, 8, 15, 3, 3, 4, dtype=torch.float64).unbind(3)[1].requires_grad_()
-    torch.library.opcheck(torch.ops.spm_mm.neighborhood_attention.default, case)
+def test_second_derivative() -> None:
+    case = [t.detach()[:1, :4, :5, :2, :2].requires_grad_() for t in make_case(4, 5, 3)[:3]]
+    table = torch.randn(2, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(neighborhood_attention, (*case, table))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
@@ -78,7 +77,7 @@ def test_low_precision(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ('side', 'table', 'message'),
     [
-        (6, (2, 13, 13), 'a map must have 7 rows and columns, got \\(6, 9\\)'),
+        (6, (2, 13, 13), 'a feature map must have 7 rows and columns, got \\(6, 9\\)'),
         (9, (2, 12, 12), 'table must be .* with an odd K, got \\(2, 12, 12\\)'),
         (9, (2, 13, 5), 'table must be'),
     ],

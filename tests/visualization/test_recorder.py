@@ -6,11 +6,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spm_mm import testing
 from spm_mm.errors import UserError
 from spm_mm.registry import MODELS
-from spm_mm.visualization import Recorder, attention_of_query, receptive_fields
+from spm_mm.visualization import (
+    Recorder,
+    attention_of_query,
+    cell_at,
+    entropy,
+    find_pictures,
+    half_energy_area,
+    receptive_fields,
+)
 from spm_mm.visualization.recorder import attention_weights
+from tests import testing
 
 
 class Attention(nn.Module):
@@ -74,24 +82,45 @@ def test_receptive_field_is_where_the_pixels_matter() -> None:
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == (64, 67, 64, 67)
         rows, columns = np.nonzero(after)
         assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == 4 * cells
-        assert before.max() == after.max() == 1
+        assert before.sum() == pytest.approx(1)
+        assert after.sum() == pytest.approx(1)
+        assert half_energy_area(before) < half_energy_area(after) < (4 * cells / 128) ** 2
+    with pytest.raises(UserError, match='one size'):
+        receptive_fields(model, [image, image[..., :96]], ['mergings.0'])
+
+
+def test_half_energy_area() -> None:
+    field = np.zeros((10, 10))
+    field[4:6, 4:6] = 1.0
+    assert half_energy_area(field) == 0.02
+    assert half_energy_area(np.ones((10, 10))) == 0.5
+    assert half_energy_area(field / 7) == 0.02
+
+
+def test_entropy() -> None:
+    assert entropy(np.full((4, 6), 0.03)) == pytest.approx(1)
+    one = np.zeros((4, 6))
+    one[1, 2] = 0.5
+    assert entropy(one) == 0
+    two = one.copy()
+    two[3, 3] = 0.5
+    assert entropy(two) == pytest.approx(np.log(2) / np.log(24))
 
 
 def test_attention_of_a_query() -> None:
     model = testing.build_tiny('PVT', out_type='cls_token').eval()
     image = torch.randn(1, 3, 64, 96)
-    weights, place = attention_of_query(model, image, 'stages.1.blocks.0', 1, (0.99, 0.0))
-    assert weights.shape == (2, 3)  # 8 x 12 cells, reduced by 4
-    assert place == (0, 11)
-    assert weights.sum() == pytest.approx(1, abs=1e-5)
-    last, _ = attention_of_query(model, image, 'stages.3.blocks.0', 7, (0.5, 0.5))
-    assert last.shape == (2, 3)
-    assert last.sum() < 1  # the class token has the rest
-    with pytest.raises(UserError, match='from 0 to 1'):
-        attention_of_query(model, image, 'stages.1.blocks.0', 2, (0.5, 0.5))
+    blocks = ['stages.1.blocks.0', 'stages.3.blocks.0']
+    found = attention_of_query(model, image, blocks, (0.99, 0.0))
+    assert found[blocks[0]].shape == (2, 2, 3)  # 2 heads, 8 x 12 cells, reduced by 4
+    assert found[blocks[0]].sum(axis=(1, 2)) == pytest.approx([1, 1], abs=1e-5)
+    assert cell_at((0.99, 0.0), (8, 12)) == (0, 11)
+    assert cell_at((1.0, 1.0), (8, 12)) == (7, 11)
+    assert found[blocks[1]].shape == (8, 2, 3)
+    assert (found[blocks[1]].sum(axis=(1, 2)) < 1).all()  # the class token has the rest
     without = testing.build_tiny('PVT', attention=(None, 'sr', 'sr', 'sr')).eval()
     with pytest.raises(UserError, match='no attention'):
-        attention_of_query(without, image, 'stages.0.blocks.0', 0, (0.5, 0.5))
+        attention_of_query(without, image, ['stages.0.blocks.0'], (0.5, 0.5))
 
 
 def test_attention_of_a_query_in_slices_of_heads(monkeypatch) -> None:
@@ -102,17 +131,27 @@ def test_attention_of_a_query_in_slices_of_heads(monkeypatch) -> None:
     image = torch.randn(1, 3, 64, 96)
     block = 'stages.2.blocks.0'
     heads = model.stages[2].blocks[0].attn.num_heads
-
-    def look(head: int) -> np.ndarray:
-        return attention_of_query(model, image, block, head, (0.5, 0.5))[0]
-
-    whole = [look(head) for head in range(heads)]
+    whole = attention_of_query(model, image, [block], (0.5, 0.5))[block]
+    assert len(whole) == heads
     operator = sys.modules['spm_mm.ops.relative_attention']
     monkeypatch.setattr(operator, 'SLICE', 2 * (4 * 6) ** 2)
     with torch.no_grad(), Recorder(model, attention=[block]) as seen:
         model(image)
     assert len(seen.attention[block]) == -(-heads // 2) > 1
-    for head in range(heads):
-        np.testing.assert_allclose(look(head), whole[head], rtol=1e-5)
-    with pytest.raises(UserError, match=f'from 0 to {heads - 1}'):
-        look(heads)
+    sliced = attention_of_query(model, image, [block], (0.5, 0.5))[block]
+    np.testing.assert_allclose(sliced, whole, rtol=1e-5)
+
+
+def test_pictures_of_any_depth(tmp_path) -> None:
+    for i in range(6):
+        path = tmp_path / f'class{i // 2}' / 'deep' / f'{i}.JPEG'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / 'notes.txt').touch()
+    assert len(find_pictures(tmp_path)) == 6
+    # Spread over the classes, not the first ones.
+    assert [p.parts[-3] for p in find_pictures(tmp_path, 3)] == ['class0', 'class1', 'class2']
+    one = tmp_path / 'class0/deep/0.JPEG'
+    assert find_pictures(one, 3) == [one]
+    with pytest.raises(UserError, match='no picture'):
+        find_pictures(tmp_path / 'notes')

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from spm_mm.testing import build_tiny
 from spm_mm.visualization import aggregation_of_block, self_guided_blocks
+from tests.testing import build_tiny
 
 REGIONS = [[[1, 4], [1, 2]]] * 3
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from spm_mm import testing
 from spm_mm.visualization import paint_clusters, token_clusters
+from tests import testing
 
 
 def test_clusters_of_every_clustering() -> None:

@@ -1,7 +1,6 @@
 """Tiny models, and what every registered backbone and merging must do.
 
-The tests run these checks over the registry: a new merging or backbone is tested by being there. Use
-them for your own parts, too.
+The tests run these checks over the registry: a new merging or backbone is tested by being there.
 """
 
 import copy
@@ -154,20 +153,44 @@ def check_bfloat16_training(model: HierarchicalBackbone, steps: int = 200) -> No
         assert value.isfinite().all(), f'{name} is not finite after {steps} steps'
 
 
-def check_checkpointing(config: dict[str, Any]) -> None:
-    """``with_cp`` changes neither outputs nor gradients."""
+def check_checkpointing(config: dict[str, Any], with_cp: bool | str = True) -> None:
+    """``with_cp`` changes neither outputs nor gradients, and saves memory.
+
+    The stem is frozen: what the first block reads needs no gradient.
+    """
+    config = {**config, 'frozen_stages': 0}
     plain = MODELS.build(config)
-    saving = MODELS.build({**config, 'with_cp': True})
+    saving = MODELS.build({**config, 'with_cp': with_cp})
     saving.load_state_dict(plain.state_dict())
     x = torch.randn(2, plain.in_channels, 64, 64)
-    results = []
+    results, kept = [], []
     for model in (plain, saving):
         model.train()
+        kept.append(_kept_numbers(model, x))
         result = total(model(x))
         result.backward()
-        results.append([result, *(p.grad for p in model.parameters())])
+        results.append([result, *(p.grad for p in model.parameters() if p.requires_grad)])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
+    assert kept[1] < kept[0], f'with_cp={with_cp!r} keeps {kept[1]} numbers, without it {kept[0]}'
+
+
+def _kept_numbers(model: nn.Module, x: Tensor) -> int:
+    """Numbers that a forward pass keeps for the backward pass, without parameters and buffers."""
+    model = copy.deepcopy(model)  # a pass in training changes running statistics
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = model(x)  # kept until the sum is taken: a graph that is gone keeps nothing
+    total_kept = sum(kept.values())
+    del outputs
+    return total_kept
 
 
 def check_build_twice(config: dict[str, Any]) -> None:
@@ -216,7 +239,8 @@ def check_merging(name: str) -> None:
         up = int(merging.rounds_up)
         assert out.shape == (2, (h + up) // 2, (w + up) // 2, 24)
         assert out.is_contiguous()
-        total((out,) if merging.keeps_grid else (out, result.context)).backward()
+        context = getattr(result, 'context', None)
+        total((out,) if context is None else (out, context)).backward()
         assert x.grad.isfinite().all()
         for key, parameter in merging.named_parameters():
             assert parameter.grad is not None, f'{key} gets no gradient'
