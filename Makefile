@@ -5,11 +5,11 @@ VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN := $(VENV)/bin/python
 export STACK VENV
 
-.PHONY: help setup demo test test-smaller pins lint clean
+.PHONY: help setup demo test test-slow test-all test-smaller pins lint clean
 
 help:
 	@echo "make demo   compose scenes, train Semantic FPN on PVT-Tiny with SPM, evaluate, draw"
-	@echo "make test   run the tests"
+	@echo "make test   run the tests but those marked slow; make test-slow runs these, make test-all both"
 	@echo "make lint   check style and formatting"
 	@echo "make setup  the environment alone"
 	@echo "make pins   solve the versions in requirements/ anew"
@@ -22,15 +22,25 @@ setup:
 demo: setup
 	@$(RUN) tools/demo.py
 
-# One thread a process: the tests' models are too small for more. On the forks, a smaller set.
-SMALLER_SET := $(wildcard tests/test_*.py) tests/engine tests/heads tests/mmcv_ops \
-	$(patsubst %,tests/tools/test_%.py,train doctor safe_loader)
+# One thread a process: the tests' models are too small for more.
+MARKED := not slow
+# What the forks and the oldest Python run.
+SMALLER_SET := $(wildcard tests/test_*.py) tests/heads tests/mmcv_ops \
+	$(patsubst %,tests/engine/test_%.py,hooks checkpoints amp compile) \
+	$(patsubst %,tests/tools/test_%.py,train doctor)
 PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(SMALLER_SET))
 
 test: setup
 	@[ $(STACK) = onedl ] || [ ! -x $(VENV)/bin/uv ] || \
 		$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --requirement requirements/test.txt
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "$(MARKED)" \
+		$(PYTEST_ARGS)
+
+test-slow:
+	@$(MAKE) --no-print-directory test MARKED="slow"
+
+test-all:
+	@$(MAKE) --no-print-directory test MARKED="slow or not slow"
 
 test-smaller:
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="$(SMALLER_SET)"

@@ -29,6 +29,7 @@ class TestRelativePositions:
     def test_gradients(self, model: LIT) -> None:
         testing.check_gradients(model)
 
+    @pytest.mark.slow
     def test_compile(self, model: LIT) -> None:
         testing.check_compile(model)
 

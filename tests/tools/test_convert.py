@@ -25,6 +25,7 @@ def official(tmp_path_factory, root: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_from_official_file_to_dense_backbone(
     official: Path, run_tool, run_here, tmp_path, suffix: str

@@ -28,6 +28,7 @@ def run(tool, out: Path, *options: str) -> list[dict]:
     return [json.loads(line) for line in (out / 'rows.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_section(tool, tmp_path: Path) -> None:
     """Rows in their order, an unknown model beside those that run, the same in both files."""
     (tmp_path / 'test_some.py').write_text(TESTS)

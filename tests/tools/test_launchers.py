@@ -122,6 +122,7 @@ def slurm(tmp_path, two_processes, scenes) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_slurm(run_tool, slurm, tmp_path) -> None:
     work_dir = tmp_path / 'work'
     call = ('tools/slurm_train.sh', 'part', 'job', SCENES, work_dir, *OPTIONS, *schedule(2, 2))
@@ -136,6 +137,7 @@ def test_slurm(run_tool, slurm, tmp_path) -> None:
     assert '[2/2]' in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_slurm_mistakes(run_tool, slurm, tmp_path, scenes) -> None:
     slurm['SCENES_ROOT'] = str(tmp_path)
     call = ('tools/slurm_train.sh', 'part', 'job', SCENES, tmp_path / 'work')
@@ -283,6 +285,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_file_is_whole_or_not_there(start, tmp_path) -> None:
     target = tmp_path / 'iter_1.pth'
     for delay in (0.0, 0.01, 0.03):

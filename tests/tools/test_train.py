@@ -67,6 +67,7 @@ def test_test_tool(trained, run_tool, scenes, tmp_path) -> None:
         assert torch.equal(one['gt_sem_seg']['data'], other['gt_sem_seg']['data'])
 
 
+@pytest.mark.slow
 def test_report_agrees_with_the_host(trained, run_tool, scenes, tmp_path) -> None:
     work_dir, options = trained
     root = dict(SCENES_ROOT=str(scenes))
@@ -119,6 +120,7 @@ def test_the_main_command_on_two_processes(run_tool, scenes, tmp_path, two_proce
     assert (tmp_path / 'iter_3.pth').is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_test_data(
     run_tool, scenes, small, tmp_path, two_processes
 ) -> None:
@@ -164,12 +166,14 @@ class TestMistakes:
         error = self.refused(run_tool, 'tools/train.py', SCENES, SCENES_ROOT=str(tmp_path))
         assert 'images/training is empty' in error
 
+    @pytest.mark.slow
     def test_no_data_on_two_processes(self, run_tool, tmp_path, two_processes) -> None:
         root = dict(SCENES_ROOT=str(tmp_path), **two_processes)
         call = ('tools/dist_train.sh', SCENES, 2)
         self.refused(run_tool, *call, **root)
         assert 'exitcode' not in run_tool(*call, status=2, **root).stderr
 
+    @pytest.mark.slow
     def test_of_one_process_alone_is_said(self, run_tool, tmp_path) -> None:
         script = tmp_path / 'tool.py'
         script.write_text(

@@ -67,6 +67,7 @@ def test_other_mergings_are_named() -> None:
         sampled_pixels(testing.build_tiny('LIT').eval(), image, 1, (0.5, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('tool', ['sampling_positions', 'attention_heads'])
 def test_tools_write_a_figure(run_tool, tmp_path, tool: str) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
