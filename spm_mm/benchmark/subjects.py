@@ -87,18 +87,16 @@ def subject_of(spec: str) -> Subject:
 def rivals_of(subject: Subject, against: str) -> list[Subject]:
     """The subject, and what it is to be set beside, both with the same weights.
 
-    ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the one that recomputes
-    its blocks in the backward pass. ``'host'`` is the host's own class in its dense form: four maps,
+    ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the two that recompute the
+    activations of their MLPs or their whole blocks in the backward pass. ``'host'`` is the host's own class in its dense form: four maps,
     no class token and no norm that ours would have for a classifier.
 
     Raises:
         UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
     """
     if against in CHANGES:
-        return [
-            dataclasses.replace(subject, base=subject.name),
-            _twin(subject, against, CHANGES[against]),
-        ]
+        twins = (_twin(subject, *change) for change in CHANGES[against].items())
+        return [dataclasses.replace(subject, base=subject.name), *twins]
     model = subject.make()
     name = type(model).__name__
     if name not in HOST_FORMS:
@@ -118,14 +116,20 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
 
 
-def _recompute_blocks(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        if hasattr(module, 'with_cp'):
-            module.with_cp = True
-    return model
+def _recompute(attribute: str) -> Callable[[nn.Module], nn.Module]:
+    def change(model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            if hasattr(module, attribute):
+                setattr(module, attribute, True)
+        return model
+
+    return change
 
 
-CHANGES = {'literal': make_literal, 'with_cp': _recompute_blocks}
+CHANGES = {
+    'literal': {'literal': make_literal},
+    'with_cp': {"with_cp 'mlp'": _recompute('recompute'), 'with_cp True': _recompute('with_cp')},
+}
 
 
 def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]) -> Subject:

@@ -86,13 +86,14 @@ def test_neighborhood_attention_beside_other_routes(tool, tmp_path: Path) -> Non
     assert set(rows) - names == {'NA stage 1, whole map'}
 
 
-def test_recomputed_blocks_take_less_memory(tool, tmp_path: Path) -> None:
+def test_what_is_recomputed_takes_no_memory(tool, tmp_path: Path) -> None:
     found = run(
         tool, tmp_path, 'PVT/small', '--against', 'with_cp', '--sizes', '96', '--repeat', '1',
         '--modes', 'training', '--batch', '4',
     )  # fmt: skip
-    assert found['distances'] == {'PVT/small, with_cp': 0.0}
-    assert found['rows'][1]['memory_ratio'] < 1
+    assert found['distances'] == {"PVT/small, with_cp 'mlp'": 0.0, 'PVT/small, with_cp True': 0.0}
+    _, mlp, blocks = (row['memory_ratio'] for row in found['rows'])
+    assert blocks < mlp < 1
 
 
 def test_cost_alone(tool, tmp_path: Path) -> None:
