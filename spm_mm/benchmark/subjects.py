@@ -88,8 +88,9 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     """The subject, and what it is to be set beside, both with the same weights.
 
     ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the two that recompute the
-    activations of their MLPs or their whole blocks in the backward pass. ``'host'`` is the host's own class in its dense form: four maps,
-    no class token and no norm that ours would have for a classifier.
+    activations of their MLPs or their whole blocks in the backward pass. ``'host'`` is the framework's
+    own class in its dense form: four maps, no class token and no norm that ours would have for a
+    classifier.
 
     Raises:
         UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
