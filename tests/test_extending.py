@@ -1,4 +1,4 @@
-"""The files of docs/extending.md, run as they stand on the page."""
+"""The files of docs/guides/extending.md, run as they stand on the page."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ from tests import testing
 from tests.test_hosts import HOSTS, train_and_predict
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / 'docs/extending.md').read_text()
+PAGE = (ROOT / 'docs/guides/extending.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 FILES = dict(re.findall(r'`(spm_mm/\w+/\w+\.py)`.*?```python\n(.*?)```', PAGE, re.DOTALL))
 

@@ -8,7 +8,7 @@
 
 Each cell is a run of tools/train.py in a work dir of its own. The same command, started again, skips
 what is finished, resumes what was killed and repeats what failed; several machines may run it on one
-shared folder. docs/compare.md explains the report.
+shared folder. docs/guides/compare.md explains the report.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Classifiers, segmentors with one decode head and backbones (--backbone) are exported whole; one-stage
 detectors with anchors up to boxes and scores before non-maximum suppression. The file then runs on
 random images and on --images, beside the model; the command fails if they differ by more than
---tolerance. docs/deploy.md shows how to use the file.
+--tolerance. docs/guides/deploy.md shows how to use the file.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Test a checkpoint on the test data of a config of MMDetection, MMSegmentation or MMPretrain.
 
-Takes what the frameworks' own tools/test.py take. docs/engine.md says what it adds.
+Takes what the frameworks' own tools/test.py take. docs/guides/engine.md says what it adds.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Train a model of MMDetection, MMSegmentation or MMPretrain from its config.
 
-Takes what the frameworks' own tools/train.py take. docs/engine.md says what it adds.
+Takes what the frameworks' own tools/train.py take. docs/guides/engine.md says what it adds.
 """
 
 import argparse

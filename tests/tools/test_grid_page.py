@@ -1,4 +1,4 @@
-"""docs/grid.md is what the tool writes, every cell counted again."""
+"""docs/benchmarks/grid.md is what the tool writes, every cell counted again."""
 
 from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import registered

@@ -159,7 +159,7 @@ class TestMistakes:
             SCENES_ROOT=str(tmp_path),
         )
         assert f'{tmp_path}/ade does not exist' in error
-        assert 'docs/datasets.md' in error
+        assert 'docs/guides/datasets.md' in error
 
     def test_half_of_the_data(self, run_tool, tmp_path) -> None:
         (tmp_path / 'ade/images/training').mkdir(parents=True)

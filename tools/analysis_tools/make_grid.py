@@ -1,4 +1,4 @@
-"""Write docs/grid.md: parameters and multiply-accumulates of every backbone with every merging.
+"""Write docs/benchmarks/grid.md: parameters and multiply-accumulates of every backbone with every merging.
 
 Backbones and mergings are those that are registered; nothing lists them here but the three of HAFA.
 """
@@ -18,7 +18,7 @@ from spm_mm.engine import measure, run_tool
 from spm_mm.merging import Merging
 from spm_mm.registry import MODELS, SCOPE, registered
 
-PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'grid.md'
+PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'benchmarks' / 'grid.md'
 SIDE = 224
 HEADER = f"""# Every backbone with every merging
 

@@ -26,7 +26,7 @@ fill in. Commands start with `python`.
 
 `tools/analysis_tools/compare_papers.py --tables --paper NAME` prints a paper's tables with their
 figures. What differs between a paper and its official code is in the class's docstring and in
-[reproduce.md](reproduce.md).
+[reproduce.md](papers/reproduce.md).
 
 Written by `python tools/analysis_tools/make_papers_page.py`: do not edit.
 """

@@ -7,7 +7,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
-# What mmengine lacks (docs/engine.md); delete a line to switch that off.
+# What mmengine lacks (docs/guides/engine.md); delete a line to switch that off.
 custom_hooks = [
     dict(type='spm_mm.SeveralMachinesHook'),
     dict(type='spm_mm.EarlyWorkersHook'),

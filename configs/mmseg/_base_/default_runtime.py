@@ -1,5 +1,5 @@
 default_scope = 'mmseg'
-# What mmengine lacks (docs/engine.md); delete a line to switch that off.
+# What mmengine lacks (docs/guides/engine.md); delete a line to switch that off.
 custom_hooks = [
     dict(type='spm_mm.SeveralMachinesHook'),
     dict(type='spm_mm.EarlyWorkersHook'),

@@ -1,5 +1,5 @@
 # BCCD: photographs of blood cells, 640 x 480, boxes of 3 classes, 205 to train and 87 to validate; at
-# half their size. docs/datasets.md says where they come from.
+# half their size. docs/guides/datasets.md says where they come from.
 _base_ = 'small_coco.py'
 data_root = '{{$BCCD_ROOT:data/bccd}}'
 train_pipeline = [

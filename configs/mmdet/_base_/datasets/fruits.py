@@ -1,5 +1,5 @@
 # 18 photographs of dates, figs and hazelnuts with polygons (13 to train, 5 to validate), with short
-# sides of 256 to 320. docs/datasets.md says where they come from.
+# sides of 256 to 320. docs/guides/datasets.md says where they come from.
 _base_ = 'small_coco.py'
 data_root = '{{$FRUITS_ROOT:data/fruits}}'
 train_pipeline = [
