@@ -1,6 +1,6 @@
-"""Write the pages of docs/models, or check them: one page for each family of models.
+"""Write the pages of docs/models and the tables of docs/concepts.md, or check them.
 
-Prose stands in docs/models/families.yaml, printed figures in configs/papers.yaml, published weights in
+There is a page for each family of models. Prose stands in docs/models/families.yaml, printed figures in configs/papers.yaml, published weights in
 configs/weights.yaml. --count counts parameters and MACs of all configs anew into docs/models/counts.yaml
 first, which takes ten minutes on 2 cores.
 """
@@ -23,6 +23,7 @@ from spm_mm.engine.papers import Row
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'docs' / 'models'
 COUNTS = FOLDER / 'counts.yaml'
+CONCEPTS = FOLDER.parent / 'concepts.md'
 NOTE = '<!-- Written by `python tools/docs/make_model_pages.py`: do not edit. -->\n'
 TASKS = {
     'mmpretrain': ('Classification', {'top1': 'top-1'}),
@@ -31,6 +32,29 @@ TASKS = {
 }
 # What stands before the backbone in the name of a config.
 HEADS = ('mask-rcnn', 'retinanet', 'fpn', 'upernet', 'paca', 'segformer')
+# Rows of the tables of docs/concepts.md: column of docs/benchmarks/grid.md (its row PVT), row of
+# docs/benchmarks.md, then configs with and without the merging and the paper that prints both.
+MERGINGS = [
+    ('Convolution (PVT)', 'own', 'PVT-Tiny', ()),
+    ('Swin', 'Swin', "PVT-Tiny, Swin's merging", ()),
+    ('Deformable (LIT)', 'Deformable', 'PVT-Tiny, deformable', ('pvt_small_dtm', 'pvt_small', 'lit')),
+    ('SG-Former', 'SGFormer', "PVT-Tiny, SG-Former's merging", ()),
+    ('Stepwise (SPM)', 'Stepwise', 'PVT-Tiny, stepwise (SPM)', ('pvt_tiny_spm', 'pvt_tiny', 'spm')),
+    ('HAFA', 'HAFA', 'PVT-Tiny, HAFA', ('pvt_tiny_hafa', 'pvt_tiny', 'hafa')),
+    ('Cluster, three times', 'Cluster', 'PVT-Tiny, cluster at all transitions', ()),
+]
+# Config of the classifier, row of docs/benchmarks.md, page.
+BACKBONES = [
+    ('pvt_tiny', 'PVT-Tiny', 'pvt'),
+    ('pvtv2_b1', 'PVTv2-B1', 'pvt_v2'),
+    ('shunted_tiny', 'Shunted-T', 'shunted'),
+    ('pacavit_tiny', 'PaCa-ViT-Tiny', 'paca_vit'),
+    ('nat_mini', 'NAT-Mini', 'nat'),
+    ('lit_tiny', 'LIT-Ti', 'lit'),
+    ('sgformer_small', 'SG-Former-S', 'sg_former'),
+    ('lit_small', 'LIT-S', 'lit'),
+    ('swin_tiny', 'Swin-T', 'swin'),
+]
 # Datasets of runs that belong to no paper.
 SMALL = ('camvid', 'scenes', 'fruits', 'bccd', 'fmnist')
 
@@ -171,6 +195,100 @@ def page(
         yield from ('## Read on', '', *(f'- {link}' for link in family['see']), '')
 
 
+def cells_of(path: str, head: str) -> dict[str, dict[str, str]]:
+    """The first table of a page whose head starts so, as rows by their first cell.
+
+    Columns that have the same head keep the first.
+    """
+    lines = iter((ROOT / path).read_text().splitlines())
+    columns: list[str] = []
+    rows = {}
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip('|').split('|')]
+        if columns and not line.startswith('|'):
+            break
+        if line.startswith(head):
+            columns = cells
+        elif columns and cells[0][:3] != '---':
+            rows[cells[0]] = dict(reversed(list(zip(columns, cells, strict=True))))
+    return rows
+
+
+def measured() -> dict[str, dict[str, float]]:
+    """The rows of an eager GPU run in docs/benchmarks.md."""
+    rows = cells_of('docs/benchmarks.md', '| | training ms | images/s | peak MiB')
+    return {
+        name: {key: float(cell.split()[0]) for key, cell in row.items() if key and cell}
+        for name, row in rows.items()
+    }
+
+
+def concepts() -> str:
+    """docs/concepts.md with its two tables written anew."""
+    rows: dict[str, list[Row]] = {}
+    for row in load_papers(ROOT / 'configs' / 'papers.yaml')[1]:
+        rows.setdefault(row.config, []).append(row)
+    text = CONCEPTS.read_text()
+    for name, table in (('mergings', merging_rows(rows)), ('backbones', backbone_rows(rows))):
+        start, end = f'<!-- table of {name} -->\n', '<!-- end of table -->'
+        before, _, after = text.partition(start)
+        text = before + start + '\n'.join(['', *table, '', end]) + after.partition(end)[2]
+    return text
+
+
+def merging_rows(rows: dict[str, list[Row]]) -> Iterator[str]:
+    grid, bench = cells_of('docs/benchmarks/grid.md', '| backbone'), measured()
+    plain = bench['PVT-Tiny']
+    yield (
+        '| merging | params (M) / MACs (G) | training time | training memory | inference time |'
+        ' ImageNet top-1 | COCO box AP | ADE20K mIoU |'
+    )
+    yield '|---|---|---|---|---|---|---|---|'
+    for label, column, row, configs in MERGINGS:
+        costs = [
+            f'{bench[row][key] / plain[key]:.2f}x'
+            for key in ('training ms', 'peak MiB', 'inference ms')
+        ]
+        gains = [
+            gain(configs, form, metric, rows)
+            for form, metric in (
+                ('mmpretrain/{}_in1k', 'top1'),
+                ('mmdet/mask-rcnn_{}_1x_coco', 'AP_b'),
+                ('mmseg/fpn_{}_ade20k', 'mIoU'),
+            )
+        ]
+        yield f'| {label} | {grid["PVT tiny"][column]} | {" | ".join(costs + gains)} |'
+
+
+def gain(configs: tuple, form: str, metric: str, rows: dict[str, list[Row]]) -> str:
+    """'WITHOUT to WITH (paper)' where one table of that paper prints both."""
+    if not configs:
+        return ''
+    *pair, paper = configs
+    ours, plain = (rows.get(form.format(config), ()) for config in pair)
+    for row in ours:
+        for other in plain:
+            same = row.paper == other.paper == paper and row.table == other.table
+            if same and metric in row.metrics:
+                before, after = other.metrics[metric], row.metrics[metric]
+                return f'{before} to {after} ({NAMES[row.paper]} {row.table})'
+    return ''
+
+
+def backbone_rows(rows: dict[str, list[Row]]) -> Iterator[str]:
+    bench, counts = measured(), load(COUNTS)
+    yield '| backbone | params (M) / MACs (G) | training images/s | training memory (MiB) | printed top-1 |'
+    yield '|---|---|---|---|---|'
+    for name, row, link in BACKBONES:
+        counted, run = counts[f'mmpretrain/{name}_in1k'], bench[row]
+        cost = f'{counted["params"] / 1e6:.2f} / {counted["macs"] / 1e9:.2f}'
+        top1 = printed(rows[f'mmpretrain/{name}_in1k'], 'top1')
+        yield (
+            f'| [{row}](models/{link}.md) | {cost} | {run["images/s"]:.0f} |'
+            f' {run["peak MiB"]:.0f} | {top1} |'
+        )
+
+
 def run_it(family: dict, has_weights: bool) -> Iterator[str]:
     config = f'configs/{family["run"]}.py'
     framework, _, stem = family['run'].partition('/')
@@ -297,11 +415,11 @@ def main() -> None:
         counts, failed = count_all()
         COUNTS.write_text(yaml.safe_dump(counts, default_flow_style=None, width=200))
     outdated = []
-    for name, content in pages().items():
-        path = FOLDER / name
+    files = {FOLDER / name: content for name, content in pages().items()}
+    for path, content in {**files, CONCEPTS: concepts()}.items():
         if path.is_file() and path.read_text() == content:
             continue
-        outdated.append(name)
+        outdated.append(path.name)
         if not args.check:
             path.write_text(content)
             print(f'wrote {path}')
