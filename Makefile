@@ -5,12 +5,13 @@ VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN := $(VENV)/bin/python
 export STACK VENV
 
-.PHONY: help setup demo test test-slow test-all test-smaller pins lint clean
+.PHONY: help setup demo test test-slow test-all test-smaller pins lint docs clean
 
 help:
 	@echo "make demo   compose scenes, train Semantic FPN on PVT-Tiny with SPM, evaluate, draw"
 	@echo "make test   run the tests but those marked slow; make test-slow runs these, make test-all both"
 	@echo "make lint   check style and formatting"
+	@echo "make docs   build the documentation site into site/"
 	@echo "make setup  the environment alone"
 	@echo "make pins   solve the versions in requirements/ anew"
 	@echo "make clean  remove the environments and what was built and run"
@@ -49,7 +50,7 @@ test-smaller:
 COMPILE := pip compile --quiet --universal --python-version 3.10 --override requirements/override.in \
 	--no-emit-package opencv-python --no-binary onedl-mmcv --no-annotate --no-header
 pins: setup
-	@for name in openmmlab onedl "test --constraint requirements/openmmlab.txt"; do \
+	@for name in openmmlab onedl docs "test --constraint requirements/openmmlab.txt"; do \
 		set -- $$name && MMCV_WITH_OPS=0 $(VENV)/bin/uv $(COMPILE) "$${@:2}" \
 			--output-file "requirements/$$1.txt" "requirements/$$1.in"; \
 	done
@@ -58,5 +59,16 @@ lint: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
+# Reads the sources and imports nothing of them, so its environment holds no torch.
+DOCS_VENV ?= .venv-docs
+docs: $(DOCS_VENV)/bin/mkdocs
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+$(DOCS_VENV)/bin/mkdocs: requirements/docs.txt
+	@python3 -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/docs.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-* work_dirs build dist *.egg-info
+	rm -rf .venv .venv-* work_dirs build dist site *.egg-info

@@ -202,7 +202,9 @@ def _missing_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
                 empty = path.is_dir() and not any(path.iterdir())
                 if empty or not path.exists():
                     state = 'is empty' if empty else 'does not exist'
-                    missing.append(f'{path} {state}, which {loader} reads (see docs/guides/datasets.md)')
+                    missing.append(
+                        f'{path} {state}, which {loader} reads (see docs/guides/datasets.md)'
+                    )
                     break
     return missing
 

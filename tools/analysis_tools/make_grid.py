@@ -1,4 +1,4 @@
-"""Write docs/benchmarks/grid.md: parameters and multiply-accumulates of every backbone with every merging.
+"""Write docs/benchmarks/grid.md: parameters and MACs of every backbone with every merging.
 
 Backbones and mergings are those that are registered; nothing lists them here but the three of HAFA.
 """

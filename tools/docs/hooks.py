@@ -1,8 +1,8 @@
 """Hooks of the documentation site, named in mkdocs.yml.
 
-A page may link to a file of the repository that is no page, such as a config. On the site that link leads
-to a copy of the file below ``source/``. CHANGELOG.md and CONTRIBUTING.md, which stand in the root, become
-pages.
+A page may link to a file of the repository that is no page, such as a config. On the site that link
+leads to a copy of the file below ``source/``. CHANGELOG.md and CONTRIBUTING.md, which stand in the
+root, become pages.
 """
 
 import os

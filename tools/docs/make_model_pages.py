@@ -1,13 +1,13 @@
 """Write the pages of docs/models and the tables of docs/concepts.md, or check them.
 
-There is a page for each family of models. Prose stands in docs/models/families.yaml, printed figures in configs/papers.yaml, published weights in
-configs/weights.yaml. --count counts parameters and MACs of all configs anew into docs/models/counts.yaml
-first, which takes ten minutes on 2 cores.
+There is a page for each family of models. Prose stands in docs/models/families.yaml, printed figures
+in configs/papers.yaml, published weights in configs/weights.yaml, measured time in docs/benchmarks.md.
+--count counts parameters and MACs of all configs anew into docs/models/counts.yaml first, which takes
+ten minutes on 2 cores.
 """
 
 import argparse
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,12 @@ HEADS = ('mask-rcnn', 'retinanet', 'fpn', 'upernet', 'paca', 'segformer')
 MERGINGS = [
     ('Convolution (PVT)', 'own', 'PVT-Tiny', ()),
     ('Swin', 'Swin', "PVT-Tiny, Swin's merging", ()),
-    ('Deformable (LIT)', 'Deformable', 'PVT-Tiny, deformable', ('pvt_small_dtm', 'pvt_small', 'lit')),
+    (
+        'Deformable (LIT)',
+        'Deformable',
+        'PVT-Tiny, deformable',
+        ('pvt_small_dtm', 'pvt_small', 'lit'),
+    ),
     ('SG-Former', 'SGFormer', "PVT-Tiny, SG-Former's merging", ()),
     ('Stepwise (SPM)', 'Stepwise', 'PVT-Tiny, stepwise (SPM)', ('pvt_tiny_spm', 'pvt_tiny', 'spm')),
     ('HAFA', 'HAFA', 'PVT-Tiny, HAFA', ('pvt_tiny_hafa', 'pvt_tiny', 'hafa')),
@@ -89,9 +94,7 @@ def count(config: str) -> dict[str, Any]:
     """Parameters, multiply-accumulates and the size of the image, (height, width), of a config."""
     cfg = Config.fromfile(ROOT / f'configs/{config}.py')
     counted = measure(cfg)
-    return dict(
-        params=counted.total_params, macs=counted.total_macs, size=list(default_shape(cfg))
-    )
+    return dict(params=counted.total_params, macs=counted.total_macs, size=list(default_shape(cfg)))
 
 
 def count_all() -> tuple[dict[str, Any], list[str]]:
@@ -143,8 +146,8 @@ def index(families: dict, members: dict, weights: dict) -> Iterator[str]:
         '# Models',
         '',
         NOTE,
-        'One page for each family: what it does, its configs with parameters and cost, what the papers print,',
-        'which weights others have published, and how to run it. The suite itself publishes no weights.',
+        'One page for each family: what it does, its configs with parameters and cost, what papers',,
+        'print, which weights others have published, and how to run it. The suite publishes none.',
         '',
         '| page | paper | configs | published weights |',
         '|---|---|---|---|',
@@ -177,9 +180,9 @@ def page(
     yield from (
         '## Configs',
         '',
-        'Parameters and MACs (multiply-accumulates of one image) are those of the whole model, counted by',
-        '`tools/analysis_tools/get_flops.py` at the size in the table. "Printed" is what the papers print,',
-        'with the paper and the table in brackets. We have not run these schedules at full length.',
+        'Parameters and MACs (multiply-accumulates of one image) are those of the whole model, counted',
+        'by `tools/analysis_tools/get_flops.py` at the size in the table. "Printed" is what the papers',
+        'print, with paper and table in brackets. We have not run these schedules at full length.',
         '',
     )
     for framework, (task, metrics) in TASKS.items():
@@ -277,7 +280,10 @@ def gain(configs: tuple, form: str, metric: str, rows: dict[str, list[Row]]) -> 
 
 def backbone_rows(rows: dict[str, list[Row]]) -> Iterator[str]:
     bench, counts = measured(), load(COUNTS)
-    yield '| backbone | params (M) / MACs (G) | training images/s | training memory (MiB) | printed top-1 |'
+    yield (
+        '| backbone | params (M) / MACs (G) | training images/s | training memory (MiB) |'
+        ' printed top-1 |'
+    )
     yield '|---|---|---|---|---|'
     for name, row, link in BACKBONES:
         counted, run = counts[f'mmpretrain/{name}_in1k'], bench[row]
@@ -291,10 +297,18 @@ def backbone_rows(rows: dict[str, list[Row]]) -> Iterator[str]:
 
 def run_it(family: dict, has_weights: bool) -> Iterator[str]:
     config = f'configs/{family["run"]}.py'
-    framework, _, stem = family['run'].partition('/')
+    framework, _, _ = family['run'].partition('/')
     yield from ('## Run it', '')
     if 'python' in family:
-        yield from ('In Python:', '', '<!-- run -->', '```python', family['python'].strip(), '```', '')
+        yield from (
+            'In Python:',
+            '',
+            '<!-- run -->',
+            '```python',
+            family['python'].strip(),
+            '```',
+            '',
+        )
     if 'names' in family:
         yield from (
             f"`spm_mm.list_models('{family['names']}')` lists the sizes; "
@@ -326,7 +340,10 @@ def grid(family: dict) -> Iterator[str]:
     head, _, *body = [
         [cell.strip() for cell in line.strip('|').split('|')] for line in lines if line[:1] == '|'
     ]
-    note = 'Parameters in M / MACs in G of the backbone at 224 x 224, from [the whole grid](../benchmarks/grid.md).'
+    note = (
+        'Parameters in M / MACs in G of the backbone at 224 x 224, from'
+        ' [the whole grid](../benchmarks/grid.md).'
+    )
     if 'row' in family:
         (row,) = (row for row in body if row[0].split()[0] == family['row'])
         yield from (f'## {row[0]} with every merging', '', note, '')
@@ -345,7 +362,8 @@ def config_table(
     members: list[str], metrics: dict[str, str], counts: dict, rows: dict, weights: list[tuple]
 ) -> Iterator[str]:
     with_weights = {entry.get('config') for _, entry, _ in weights}
-    yield f'| config | size | params (M) | MACs (G) | {" | ".join(f"printed {m}" for m in metrics.values())} | weights |'
+    heads = ' | '.join(f'printed {metric}' for metric in metrics.values())
+    yield f'| config | size | params (M) | MACs (G) | {heads} | weights |'
     yield '|---|---|---|---|' + '---|' * len(metrics) + '---|'
     for config in members:
         counted = counts.get(config)
@@ -361,7 +379,8 @@ def config_table(
         link = '[yes](#published-weights)' if config in with_weights else ''
         label = config.partition('/')[2]
         yield (
-            f'| [{label}](../../configs/{config}.py) | {" | ".join(cost)} | {" | ".join(cells)} | {link} |'
+            f'| [{label}](../../configs/{config}.py) | {" | ".join(cost)} |'
+            f' {" | ".join(cells)} | {link} |'
         )
     yield ''
 
@@ -378,9 +397,7 @@ def printed(rows: list[Row], metric: str) -> str:
     return '; '.join(f'{value} ({", ".join(tables)})' for value, tables in found.items())
 
 
-NAMES = {
-    key: paper.name for key, paper in load_papers(ROOT / 'configs' / 'papers.yaml')[0].items()
-}
+NAMES = {key: paper.name for key, paper in load_papers(ROOT / 'configs' / 'papers.yaml')[0].items()}
 
 
 def weights_table(weights: list[tuple]) -> Iterator[str]:
@@ -391,15 +408,18 @@ def weights_table(weights: list[tuple]) -> Iterator[str]:
         '',
         'Published by others, read from the pages and packages of their authors. Take one by its name:',
         "`python tools/model_converters/fetch.py NAME`, or `checkpoint='spm_mm://NAME'` in a config.",
-        'Where no address is known, download the file yourself and [convert](../guides/weights.md#convert) it.',
-        'The figures are those of the source. The licence is that of the weights, as far as it is stated.',
+        'Where no address is known, download the file yourself and',
+        '[convert](../guides/weights.md#convert) it. The figures are those of the source. The licence',
+        'is that of the weights, as far as it is stated.',
         '',
         '| name | model | task | figures | address known | licence |',
         '|---|---|---|---|---|---|',
     )
     for name, entry, licence in weights:
         figures = ', '.join(f'{k} {v}' for k, v in entry.get('figures', {}).items())
-        address = 'yes' if 'url' in entry else f'[page]({entry["page"]})' if 'page' in entry else 'no'
+        address = (
+            'yes' if 'url' in entry else f'[page]({entry["page"]})' if 'page' in entry else 'no'
+        )
         yield f'| `{name}` | {entry["model"]} | {entry["task"]} | {figures} | {address} | {licence} |'
     yield ''
 
