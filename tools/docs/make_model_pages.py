@@ -146,7 +146,7 @@ def index(families: dict, members: dict, weights: dict) -> Iterator[str]:
         '# Models',
         '',
         NOTE,
-        'One page for each family: what it does, its configs with parameters and cost, what papers',,
+        'One page for each family: what it does, its configs with parameters and cost, what the papers',
         'print, which weights others have published, and how to run it. The suite publishes none.',
         '',
         '| page | paper | configs | published weights |',
