@@ -2,8 +2,8 @@
 
 There is a page for each family of models. Prose stands in docs/models/families.yaml, printed figures
 in configs/papers.yaml, published weights in configs/weights.yaml, measured time in docs/benchmarks.md.
---count counts parameters and MACs of all configs anew into docs/models/counts.yaml first, which takes
-ten minutes on 2 cores.
+--count first counts parameters and MACs of the configs that docs/models/counts.yaml lacks. Without that
+file these are all of them, which takes ten minutes on 2 cores.
 """
 
 import argparse
@@ -97,10 +97,14 @@ def count(config: str) -> dict[str, Any]:
     return dict(params=counted.total_params, macs=counted.total_macs, size=list(default_shape(cfg)))
 
 
-def count_all() -> tuple[dict[str, Any], list[str]]:
+def count_missing() -> tuple[dict[str, Any], list[str]]:
     """Counts of all configs, and what failed; the count of such a config is None."""
+    known = load(COUNTS) if COUNTS.is_file() else {}
     counts, failed = {}, []
     for config in configs():
+        if known.get(config):
+            counts[config] = known[config]
+            continue
         try:
             counts[config] = count(config)
         except Exception as error:  # one model must not cost the others
@@ -427,12 +431,12 @@ def weights_table(weights: list[tuple]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing; status 1 if outdated')
-    parser.add_argument('--count', action='store_true', help='count all configs anew first')
+    parser.add_argument('--count', action='store_true', help='count configs without a count first')
     args = parser.parse_args()
     failed: list[str] = []
     if args.count:
         MMLogger.get_current_instance().setLevel(logging.ERROR)
-        counts, failed = count_all()
+        counts, failed = count_missing()
         COUNTS.write_text(yaml.safe_dump(counts, default_flow_style=None, width=200))
     outdated = []
     files = {FOLDER / name: content for name, content in pages().items()}
