@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
-from spm_mm.backbones.loading import split_unused
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
@@ -128,33 +127,6 @@ class Classifier(nn.Module):
         return self.head['fc'](self.backbone(x)[-1])
 
 
-def run_classifier(
-    model: Classifier, dense: HierarchicalBackbone
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Logits of a classifier, and the maps of the dense form of its backbone with its weights."""
-
-    def run(x: Tensor) -> dict[str, Tensor]:
-        weights = model.backbone.state_dict()
-        split_unused(dense, weights)
-        dense.load_state_dict(weights)
-        maps = dense.to(x).train(model.training)(x)
-        return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
-
-    return run
-
-
-@dataclass(frozen=True)
-class Twin:
-    """Our counterpart of an official model, to be compared with it."""
-
-    module: nn.Module
-    """Takes the converted state dict."""
-    run: Callable[..., dict[str, Tensor]]
-    """From the official inputs to the outputs, by the names of the reference fixtures."""
-    prefix: str = ''
-    """How the official keys begin in a whole model, where this is a part of one."""
-
-
 class Converter(abc.ABC):
     """Names of one official code base, mapped to ours.
 
@@ -165,10 +137,6 @@ class Converter(abc.ABC):
     """What ``tools/model_converters/convert.py`` calls it."""
     description: ClassVar[str]
     """Which code base and models it reads."""
-    families: ClassVar[tuple[str, ...]] = ()
-    """Families of the reference fixtures that it covers."""
-    fixtures: ClassVar[tuple[str, ...]] = ()
-    """Names of the fixtures that must be there and agree."""
     averaged: ClassVar[bool] = False
     """Whether the official evaluation takes the averaged weights of a file that has both."""
 
@@ -203,18 +171,6 @@ class Converter(abc.ABC):
         Also asked with our name of a part of a tensor that was split, where the model lacks it.
         """
         return None
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        """Our counterpart of an official model or part of one. Needed by sources with fixtures alone.
-
-        Args:
-            callable_name: Name of its class or function in the official code.
-            config: Its settings, as the reference fixtures have them.
-            state_dict: Its weights; the counterpart does not hold them yet.
-        """
-        raise NotImplementedError(f'the source {self.source} has no reference fixtures')
 
     @abc.abstractmethod
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:

@@ -12,10 +12,8 @@ from spm_mm.backbones import PVTv2
 from spm_mm.converters.base import (
     Classifier,
     Converter,
-    Twin,
     find_arch,
     rename_by,
-    run_classifier,
     vector_or_maps,
 )
 
@@ -63,8 +61,6 @@ MMDET_MLP = {'0': 'fc1', '1': 'dwconv', '4': 'fc2'}
 class PVTv2Converter(Converter):
     source = 'pvtv2'
     description = 'whai362/PVT v2 and NVlabs/SegFormer'
-    families = ('pvtv2',)
-    fixtures = tuple(f'pvt_v2_{arch}' for arch in ('b0', 'b1', 'b2', 'b2_li', 'b3', 'b4', 'b5'))
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(\w+)', key):
@@ -85,12 +81,6 @@ class PVTv2Converter(Converter):
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         backbone = PVTv2(self.arch_of(state_dict), out_type=vector_or_maps(state_dict))
         return Classifier.of(backbone, state_dict)
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        model = self.model_for(state_dict)
-        return Twin(model, run_classifier(model, PVTv2(model.backbone.arch)))
 
 
 class MMDetPVTv2Converter(Converter):

@@ -4,10 +4,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import SwinTransformer
@@ -15,7 +14,6 @@ from spm_mm.converters.base import (
     Classifier,
     Converter,
     Rules,
-    Twin,
     count_classes,
     find_arch,
     rename_by,
@@ -79,20 +77,10 @@ class SwinConverter(Converter):
         window_size = (math.isqrt(len(tables[0])) + 1) // 2 if tables else 7
         return SwinTransformer(arch, window_size=window_size, **options)
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        dense = self.build(state_dict)
-        classes, channels = state_dict['head.fc.weight'].shape
-        model = Classifier(dense, channels, classes)
-        return Twin(model, _run(model, self.build(state_dict, out_type='avg_featmap')))
-
 
 class OpenMMLabSwinConverter(SwinConverter):
     source = 'openmmlab-swin'
     description = 'SwinTransformer of MMPretrain, MMDetection and MMSegmentation'
-    families = ('swin',)
-    fixtures = ('swin_t', 'swin_s')
     rules = (
         (r'patch_embed\.projection\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
         (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
@@ -133,23 +121,3 @@ class OfficialSwinConverter(SwinConverter):
     )
     width = 'patch_embed.norm.weight'
     blocks = r'layers\.{0}\.blocks\.(\d+)\.'
-
-
-def _run(model: Classifier, classifier: SwinTransformer) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Maps of the dense form, and what the classifier's form makes of the same weights."""
-
-    @torch.no_grad()
-    def run(x: Tensor) -> dict[str, Tensor]:
-        weights = model.backbone.state_dict()
-        own = classifier.state_dict().keys()
-        classifier.load_state_dict({key: weights[key] for key in own})
-        normed: list[Tensor] = []
-        handle = classifier.norms[-1].register_forward_hook(
-            lambda module, args, out: normed.append(out.permute(0, 3, 1, 2))
-        )
-        logits = model.head['fc'](classifier.to(x).eval()(x)[-1])
-        handle.remove()
-        maps = {f'stage{i}': out for i, out in enumerate(model.backbone(x), start=1)}
-        return {'logits': logits, 'stage4_classifier': normed[0], **maps}
-
-    return run
