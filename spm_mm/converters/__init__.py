@@ -1,4 +1,4 @@
-"""Checkpoints of others to ours: one file a source, all reached through :func:`convert_checkpoint`."""
+"""Convert checkpoints of other code bases, with one file for each source."""
 
 from spm_mm.converters.base import Conversion, Converter, converters, get_converter
 from spm_mm.registry import import_modules

@@ -27,7 +27,7 @@ PARTS = {
     'norm1': 'context.norm',
 }
 PART = rf'({"|".join(map(re.escape, PARTS))})\.(weight|bias)'
-# Tried on the whole key, before those of PVT with LIT's deformable merging.
+# Tried on the whole key before the rules of LIT and PVT.
 RULES = ((rf'patch_embed4\.{PART}', lambda m: f'backbone.mergings.2.{PARTS[m[1]]}.{m[2]}'),)
 LAA = {'dconv': 'conv', 'dconv.conv_offset': 'offset', 'norm_layer': 'norm'}
 # The same for PVTv2.
@@ -46,7 +46,7 @@ UNUSED = 'never used by the official model'
 
 
 class HAFAConverter(LITConverter):
-    """LAA has the names of LIT's deformable merging, the rest those of PVT."""
+    """Local-aware aggregation has the names of LIT's deformable merging, the rest those of PVT."""
 
     source = 'hafa'
     description = "HAFA's official code, ImageNet classifiers and dense backbones on PVT"
@@ -72,7 +72,7 @@ class HAFAConverter(LITConverter):
 
 
 class HAFAv2Converter(PVTv2Converter):
-    """HAFA on PVTv2: the official class, which does not run as committed, with a head."""
+    """HAFA on PVTv2, with or without a head. The official class does not run as committed."""
 
     source = 'hafa-pvtv2'
     description = "HAFA's official code, PVTv2 with HAFA"

@@ -1,4 +1,4 @@
-"""LIT (ziplab/LIT): LIT-Tiny's code base and that of small, medium and base, with the dense forms."""
+"""LIT (ziplab/LIT): tiny, and small, medium and base, as classifiers and dense backbones."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from spm_mm.converters.pvt import PVTConverter
 
 MERGING = {'dconv': 'conv', 'dconv.conv_offset': 'offset', 'norm_layer': 'norm'}
 PART = r'(dconv|dconv\.conv_offset|norm_layer)\.(\w+)'
-# Tried in order on the whole key, before those of PVT.
+# Tried in order on the whole key, before the rules of PVT.
 RULES = (
     (rf'patch_embed(\d)\.{PART}', lambda m: _merging(int(m[1]) - 2, m[2], m[3])),
     (rf'layers\.(\d)\.downsample\.{PART}', lambda m: _merging(int(m[1]), m[2], m[3])),
@@ -32,7 +32,7 @@ def _merging(transition: int, part: str, kind: str) -> str:
 
 
 class LITConverter(PVTConverter):
-    """LIT-Tiny's names are PVT's but for the attention and the merging."""
+    """LIT-Tiny has the names of PVT except in the attention and the merging."""
 
     source = 'lit'
     description = 'ziplab/LIT, ImageNet classifiers and dense backbones'
@@ -51,7 +51,7 @@ class LITConverter(PVTConverter):
 
     def dropped(self, key: str) -> str | None:
         if key.endswith('relative_position_index'):
-            return 'follows from the size of the map'
+            return 'follows from the size of the feature map'
         return super().dropped(key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:

@@ -25,7 +25,7 @@ BLOCK = {
     'attn.clustering.clustering.2': 'attn.clustering.mix',
     'attn.clustering.clustering.4': 'attn.clustering.to_clusters',
 }
-# Of a ConvMixer block of the teacher: the order is convolution, GELU, norm, twice.
+# A ConvMixer block of the teacher: convolution, GELU and norm, twice.
 MIXER = {
     '0.fn.0': 'depthwise.0',
     '0.fn.2': 'depthwise.2',
@@ -99,7 +99,7 @@ class PaCaConverter(Converter):
         return 'a constant' if key.endswith('.blur_filter') else None
 
     def convert(self, state_dict: Mapping[str, Tensor], module: nn.Module) -> Conversion:
-        # The last layer of an MLP has the number that a convolution's second layer has.
+        # The last layer of an MLP has the same number as the second layer of a convolution.
         mlp = _clustering(state_dict) == 'mlp'
         official = {
             key.replace('.clustering.clustering.2.', '.clustering.clustering.4.')
@@ -119,7 +119,7 @@ class PaCaConverter(Converter):
 
 
 def _clustering(state_dict: Mapping[str, Tensor]) -> str | None:
-    """What kind of clustering an official model has of its own."""
+    """Find the kind of clustering in the blocks of an official model; None if there is none."""
     last = {m[1] for key in state_dict if (m := re.search(r'\.clustering\.clustering\.(\d)', key))}
     return None if not last else 'conv' if '4' in last else 'mlp'
 

@@ -55,7 +55,7 @@ class PVTConverter(Converter):
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if not name.endswith('position.table') or tensor.ndim != 3:
             return {name: tensor}
-        # A table may have one row more than its grid: the first, which belongs to the class token.
+        # A table may have one row more than its grid: the first row belongs to the class token.
         for rows in (0, 1):
             side = math.isqrt(tensor.shape[1] - rows)
             if side * side == tensor.shape[1] - rows:
@@ -67,7 +67,7 @@ class PVTConverter(Converter):
 
     def dropped(self, key: str) -> str | None:
         if key.startswith('backbone.stages.3.cls_'):
-            return 'of the class token, which the dense form does not have'
+            return 'belongs to the class token, which the dense backbone does not have'
         return None
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -75,7 +75,7 @@ class PVTConverter(Converter):
             PVT, 'PVT', state_dict, r'block{1}\.(\d+)\.', lambda _: 'pos_embed1' in state_dict
         )
         size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
-        # The official dense code has no norm behind the last stage.
+        # The official dense code has no norm after the last stage.
         out_type = 'cls_token' if 'norm.weight' in state_dict else 'featmap'
         backbone = PVT(arch, merging=_merging(state_dict), out_type=out_type, img_size=size)
         return Classifier.of(backbone, state_dict)

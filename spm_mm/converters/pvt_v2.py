@@ -69,7 +69,7 @@ class PVTv2Converter(Converter):
         return name and f'backbone.{name}'
 
     def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
-        """Name of the architecture that a checkpoint belongs to."""
+        """Find the architecture of a checkpoint."""
         return find_pvt_v2(
             state_dict,
             r'block{1}\.(\d+)\.',
@@ -84,7 +84,7 @@ class PVTv2Converter(Converter):
 
 
 class MMDetPVTv2Converter(Converter):
-    """``PyramidVisionTransformerV2`` of MMDetection, ``MixVisionTransformer`` of MMSegmentation.
+    """``PyramidVisionTransformerV2`` of MMDetection and ``MixVisionTransformer`` of MMSegmentation.
 
     Their norms all have the epsilon 1e-6, where the official code and this suite have 1e-5 in those of
     patch embeddings and reductions: outputs differ by about 1e-5 of their size.
@@ -104,7 +104,7 @@ class MMDetPVTv2Converter(Converter):
             q, kv = tensor.split((len(tensor) // 3, len(tensor) // 3 * 2))
             return {name.replace('.qkv.', '.q.'): q, name.replace('.qkv.', '.kv.'): kv}
         if '.mlp.fc' in name and tensor.ndim == 4:
-            return {name: tensor.flatten(1)}  # 1x1 convolutions there
+            return {name: tensor.flatten(1)}  # 1x1 convolutions in the source
         return {name: tensor}
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -120,14 +120,14 @@ class MMDetPVTv2Converter(Converter):
 def find_pvt_v2(
     state_dict: Mapping[str, Tensor], pattern: str, width: str, hidden: str, linear: str = ''
 ) -> str:
-    """Name of the PVTv2 or MiT that weights belong to.
+    """Find the PVTv2 or MiT architecture that the weights belong to.
 
     Args:
         state_dict: The weights.
-        pattern: Of the blocks, see :func:`~spm_mm.converters.base.count_blocks`.
+        pattern: Pattern of the blocks, see :func:`~spm_mm.converters.base.count_blocks`.
         width: Key of a vector of the last stage's width.
         hidden: Key of the first layer of the first MLP.
-        linear: Key that only the linear attention has; empty where the source has none.
+        linear: Key that only the linear attention has; empty if the source has no linear attention.
     """
     told = (
         len(state_dict.get(width, ())),

@@ -74,9 +74,9 @@ class SGFormerConverter(Converter):
         return {name: tensor.view(1, side, side, -1)} if side * side == tensor.shape[1] else {}
 
     def convert(self, state_dict: Mapping[str, Tensor], module: nn.Module) -> Conversion:
-        """As the base, but ``kv1`` and ``kv2`` of a self-guided block become one ``kv``.
+        """Convert as the base class does, and join ``kv1`` and ``kv2`` of a self-guided block.
 
-        Each serves half of the heads; both read the same tokens here.
+        Each of them serves half of the heads, and both read the same tokens.
         """
         joined = dict(state_dict)
         pairs = {}

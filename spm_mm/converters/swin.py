@@ -23,18 +23,18 @@ TABLE = 'relative_position_bias_table'
 
 
 class SwinConverter(Converter):
-    """What all sources share: a table of names, the order of a merging's channels, its tables."""
+    """Base of all sources: a table of names, the order of a merging's channels, position tables."""
 
     rules: ClassVar[Rules]
     """Tried in order on the whole key; the first that matches is taken."""
     width: ClassVar[str]
     """Key of a vector of the first stage's width."""
     blocks: ClassVar[str]
-    """How the keys of a block begin, see :func:`~spm_mm.converters.base.count_blocks`."""
+    """Pattern of the start of a block's keys, see :func:`~spm_mm.converters.base.count_blocks`."""
     pieces_in_turn: ClassVar[bool] = True
-    """Whether the 4 C channels of a merging are the four tokens one after the other, columns before
-    rows; here, and in MMPretrain and its relatives, they are the four tokens of every channel in turn,
-    rows before columns."""
+    """Order of the 4 C channels that a merging reads. True: the four tokens one after the other,
+    columns before rows. False (as here and in MMPretrain, MMDetection and MMSegmentation): the four
+    tokens of each channel in turn, rows before columns."""
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'(?:head|head\.fc|classifier)\.(weight|bias)', key):
@@ -64,7 +64,7 @@ class SwinConverter(Converter):
         return Classifier.of(self.build(state_dict, out_type='avg_featmap'), state_dict)
 
     def build(self, state_dict: Mapping[str, Tensor], **options: Any) -> SwinTransformer:
-        """The backbone that weights belong to, told from blocks, width and tables."""
+        """Build the backbone for weights, as their blocks, width and tables say."""
         width = len(state_dict.get(self.width, ()))
         arch = find_arch(
             SwinTransformer,
