@@ -62,8 +62,6 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
     dense_types: ClassVar[tuple[str, ...]] = ('featmap', 'tokens')
     """Those of :attr:`out_types` that are for dense tasks: one output a stage, not a vector."""
-    tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
-    """Blocks per stage of the smallest model that has every kind of block, for tests."""
     takes_tokens: ClassVar[bool] = False
     """Whether the family has :meth:`build_token_block`, so that a merging may leave the grid, and
     ``out_type='tokens'``."""
