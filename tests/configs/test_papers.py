@@ -144,10 +144,10 @@ def test_results_of_runs(tool, tmp_path, capsys) -> None:
             '{"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.2, "coco/bbox_mAP_s": -1, "step": 3}',
         ),
     ):
-        host = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
+        framework = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
         work_dir = tmp_path / name
         (work_dir / '20260101_000000' / 'vis_data').mkdir(parents=True)
-        Config.fromfile(ROOT / f'configs/{host}/{name}.py').dump(work_dir / f'{name}.py')
+        Config.fromfile(ROOT / f'configs/{framework}/{name}.py').dump(work_dir / f'{name}.py')
         scalars = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
         scalars.write_text(f'{log}\n{line}\n')
     tool.print_results(tmp_path, 'spm')

@@ -1,7 +1,8 @@
 """Ours against the official models: the same outputs for the same weights.
 
 A new family adds its fixtures to ``oracles*/`` and a file to ``twins/``; nothing here changes. The
-literal forms of :mod:`spm_mm.literal` are held to the same figures, and to the official models' cost.
+reference implementations of :mod:`spm_mm.reference` are held to the same figures, and to the official
+models' cost.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from spm_mm.converters.base import Classifier
 from spm_mm.engine import count_macs
-from spm_mm.literal import FORMS, make_literal
+from spm_mm.reference import FORMS, make_reference
 from tests.parity.fixtures import (
     distances,
     fragile_clusters,
@@ -58,9 +59,9 @@ def find_code(fixture: dict[str, Any], path: Path) -> OfficialCode:
     return found[0]
 
 
-@pytest.mark.parametrize('form', ['fast', 'literal'])
+@pytest.mark.parametrize('form', ['fast', 'reference'])
 def test_parity(path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if form == 'literal':
+    if form == 'reference':
         for cls, methods in FORMS.items():
             for method, function in methods.items():
                 monkeypatch.setattr(cls, method, function)
@@ -139,8 +140,8 @@ def to_dtype(values: Any, dtype: torch.dtype) -> Any:
     return values.to(dtype) if floating else values
 
 
-def test_literal_macs(path: Path) -> None:
-    """No literal form costs more or less than the official model: within 1 % of its count."""
+def test_reference_macs(path: Path) -> None:
+    """No reference implementation costs more or less than the official model, within 1 %."""
     fixture = read_fixture(path)
     macs = fixture.get('macs', {})
     shape = macs.get('input', [1, 3, 224, 224])
@@ -154,5 +155,5 @@ def test_literal_macs(path: Path) -> None:
         official = {name: torch.empty(size) for name, size, *_ in fixture['state']}
         model = converter.model_for(official)
         model = model if isinstance(model, Classifier) else model.get_submodule('backbone')
-        ours = count_macs(make_literal(model.eval()), torch.empty(shape))
+        ours = count_macs(make_reference(model.eval()), torch.empty(shape))
     assert ours == pytest.approx(official_macs, rel=0.01)
