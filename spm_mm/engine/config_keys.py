@@ -1,0 +1,142 @@
+"""The key of a config that an error is about, found in the traceback afterwards."""
+
+import traceback
+from collections.abc import Iterator, Mapping
+from types import FrameType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, Runner
+
+__all__ = ['frames_of', 'key_of', 'unfit_types']
+
+READ = ('data_root', 'ann_file')
+# Methods of mmengine's Runner, and the key that each of them reads; {} is train, val or test.
+READERS = {
+    'setup_env': 'env_cfg',
+    'set_randomness': 'randomness',
+    'build_logger': 'log_level',
+    'build_log_processor': 'log_processor',
+    'build_visualizer': 'visualizer',
+    'build_model': 'model',
+    'wrap_model': 'model_wrapper_cfg',
+    'register_default_hooks': 'default_hooks',
+    'register_custom_hooks': 'custom_hooks',
+    'build_optim_wrapper': 'optim_wrapper',
+    'build_param_scheduler': 'param_scheduler',
+    '_check_scheduler_cfg': 'param_scheduler',
+    'scale_lr': 'auto_scale_lr',
+    'load_or_resume': 'load_from',
+    'build_dataloader': '{}_dataloader',
+    'build_evaluator': '{}_evaluator',
+    'build_train_loop': 'train_cfg',
+    'build_val_loop': 'val_cfg',
+    'build_test_loop': 'test_cfg',
+}
+# Keys that hold parts to build, a dict each.
+PARTS = (
+    *(f'{phase}_dataloader.{part}' for phase in ('train', 'val') for part in ('dataset', 'sampler')),
+    *('test_dataloader.dataset', 'test_dataloader.sampler', 'optim_wrapper.optimizer'),
+    *('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
+)  # fmt: skip
+
+
+def frames_of(error: BaseException) -> list[FrameType]:
+    """Frames of an error, the innermost first."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
+
+
+def key_of(error: BaseException, cfg: Config) -> str | None:
+    """The key of the config whose part was being built or run.
+
+    Args:
+        error: What building or running a Runner raised.
+        cfg: The run's config.
+    """
+    frames = frames_of(error)
+    read = _read_key(frames)
+    for frame in frames:
+        built = frame.f_locals.get('cfg')
+        if frame.f_code.co_name == 'build_from_cfg' and isinstance(built, Mapping):
+            fitting = {
+                key: sum(name in built and built[name] == value for name, value in part.items())
+                for key, part in _parts(cfg._cfg_dict)
+                if part.get('type') == built.get('type') is not None
+            }
+            fitting = {key: n for key, n in fitting.items() if key.startswith(read or '')} or fitting
+            if fitting:
+                key = max(fitting, key=fitting.get)
+            else:
+                key = f'{read or ""} type={built.get("type")!r}'.strip()
+            files = [f'{name}={built[name]}' for name in READ if built.get(name)]
+            return f'{key} ({", ".join(files)})' if files else key
+    return read or _run_key(frames[0], cfg)
+
+
+def _read_key(frames: list[FrameType]) -> str | None:
+    """The key that the Runner was reading."""
+    names = [frame.f_code.co_name for frame in frames]
+    if names[0] == 'build_runner_from_cfg':
+        return 'runner_type'
+    key = next((READERS[name] for name in names if name in READERS), None)
+    phases = (p for name in names for p in ('train', 'val', 'test') if name == f'build_{p}_loop')
+    return key and key.format(next(phases, 'train'))
+
+
+def _run_key(frame: FrameType, cfg: Config) -> str | None:
+    """The key of a loop or a hook that has failed itself."""
+    owner = frame.f_locals.get('self')
+    if isinstance(owner, BaseLoop):
+        kind = type(owner).__name__
+        return next((f'{p}_cfg' for p in ('val', 'test') if p in kind.lower()), 'train_cfg')
+    if isinstance(owner, Hook):
+        kind = type(owner).__name__
+        parts = (k for k, part in _parts(cfg._cfg_dict) if str(part['type']).endswith(kind))
+        return next(parts, kind)
+    return None
+
+
+def _parts(config: Any, key: str = '') -> Iterator[tuple[str, Mapping]]:
+    """Every dict with a type inside a config, and its dotted key."""
+    entries = (
+        config.items()
+        if isinstance(config, Mapping)
+        else enumerate(config)
+        if isinstance(config, list | tuple)
+        else ()
+    )
+    if isinstance(config, Mapping) and 'type' in config:
+        yield key, config
+    for name, value in entries:
+        yield from _parts(value, f'{key}.{name}' if key else str(name))
+
+
+def unfit_types(cfg: Config) -> list[str]:
+    """Keys whose values are of other types than mmengine's Runner says that it takes.
+
+    Some of these it takes all the same: this explains an error, and refuses nothing.
+    """
+    unfit = []
+    for key, hint in get_type_hints(Runner.__init__).items():
+        kinds = _kinds(hint)
+        if key in cfg and key != 'cfg' and not isinstance(cfg[key], kinds):
+            names = ', '.join('None' if k is type(None) else k.__name__ for k in kinds)
+            unfit.append(f'{key} is of type {type(cfg[key]).__name__} (allowed: {names})')
+    for key in PARTS:
+        value, _, name = cfg.get(key.partition('.')[0]), *key.partition('.')[1:]
+        if name:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        entries = enumerate(value) if not name and isinstance(value, list) else [(None, value)]
+        for i, entry in entries:
+            if (name or i is not None) and isinstance(entry, str | int | float | list):
+                where = key if i is None else f'{key}.{i}'
+                unfit.append(f'{where} is of type {type(entry).__name__} (allowed: dict)')
+    return unfit
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """The classes that a type hint allows."""
+    if get_origin(hint) in (Union, UnionType):
+        return tuple(dict.fromkeys(kind for part in get_args(hint) for kind in _kinds(part)))
+    return (get_origin(hint) or hint,)

@@ -1,0 +1,250 @@
+"""Malformed configs, options and data that users really write: each ends in a clear error.
+
+The first line says the file and the key; the text of mmengine or of the framework stays.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.engine.toy import CONFIG, write_config
+
+UNREADABLE = {
+    # name of the case: the config's files by their names, the first being the config; what is said
+    'bracket left open': ({'c.py': 'model = dict('}, [r'c\.py, line 1: .*never closed: model = dict\(']),
+    'comma forgotten': ({'c.py': 'a = dict(x=1 y=2)'}, [r'c\.py, line 1: .*: a = dict\(x=1 y=2\)']),
+    'wrong indentation': ({'c.py': 'a = 1\n  b = 2'}, [r'c\.py, line 2: IndentationError: unexpected indent']),
+    'tabs and spaces': ({'c.py': 'if 1:\n\ta = 1\n        b = 2'}, [r'c\.py, line 3: .*tabs and spaces']),
+    'quote left open': ({'c.py': "a = 'x"}, [r'c\.py, line 1: SyntaxError: unterminated string']),
+    'yaml text as python': ({'c.py': 'model:\n  type: Toy'}, [r'c\.py, line ']),
+    'a key twice in a call': ({'c.py': 'a = dict(x=1, x=2)'}, [r'c\.py, line 1: .*keyword argument repeated: x']),
+    'merge conflict': ({'c.py': '<<<<<<< HEAD\na = 1'}, [r'c\.py, line 1: ']),
+    'binary': ({'c.py': bytes(range(256))}, [r'c\.py.*: .*(decode|null)']),
+    'a checkpoint': ({'c.py': b'PK\x03\x04\x00\x00\x08\x08'}, [r'c\.py']),
+    'latin-1': ({'c.py': 'a = "\xe9"'.encode('latin-1')}, [r"c\.py: .*can't decode byte 0xe9"]),
+    'null byte': ({'c.py': 'a = 1\0'}, [r'c\.py.*null bytes']),
+    'unknown name': ({'c.py': 'a = 1\nb = c'}, [r"c\.py, line 2: .*NameError: name 'c' is not defined"]),
+    'unknown name in a base': (
+        {'c.py': '_base_ = "b.py"', 'b.py': '\na = c'}, [r"c\.py.*b\.py, line 2: NameError: name 'c'"]
+    ),
+    'division by zero': ({'c.py': 'a = 1 / 0'}, [r'c\.py, line 1: ZeroDivisionError: division by zero']),
+    'wrong key of a base': (
+        {'c.py': '_base_ = "b.py"\na = _base_.modle', 'b.py': 'model = 1'}, [r'c\.py, line 2: .*modle']
+    ),
+    'braces with a wrong key of a base': (
+        {'c.py': '_base_ = "b.py"\na = {{_base_.modle}}', 'b.py': 'model = 1'}, [r'c\.py.*KeyError: .*modle']
+    ),
+    'environment variable': ({'c.py': 'a = "{{$NOT_THERE_AT_ALL:}}"'}, [r'c\.py.*NOT_THERE_AT_ALL']),
+    'missing base': ({'c.py': '_base_ = "b.py"'}, [r'c\.py, which inherits from \S*b\.py: FileNotFoundError']),
+    'missing base of a base': (
+        {'c.py': '_base_ = "b.py"', 'b.py': '_base_ = ["./x.py"]'}, [r'b\.py, which inherits from \S*x\.py: FileNotFoundError']
+    ),
+    'missing base of a framework': (
+        {'c.py': '_base_ = "mmseg::_base_/nothing.py"'}, [r"c\.py: _base_ '_base_/nothing\.py': FileNotFoundError: .*/mmseg/"]
+    ),
+    'base of an unknown framework': ({'c.py': '_base_ = "mmx::a.py"'}, [r'c\.py.*mmx']),
+    'base is a folder': ({'c.py': '_base_ = "."'}, [r'c\.py, which inherits from /\S*: FileNotFoundError: file "/\S*" does not exist']),
+    'base is a number': ({'c.py': '_base_ = 3'}, [r'c\.py: .*_base_ .*3']),
+    'base is a dict': ({'c.py': '_base_ = dict(a=1)'}, [r'c\.py.*_base_']),
+    'bases in a tuple with a number': ({'c.py': '_base_ = ("b.py", 3)', 'b.py': ''}, [r'c\.py: .*_base_ .*3']),
+    'base is a text': ({'c.py': '_base_ = "b.txt"', 'b.txt': 'a = 1'}, [r'c\.py.*b\.txt.*py/yml/yaml/json']),
+    'syntax error in a base': ({'c.py': '_base_ = "b.py"', 'b.py': 'y = 1\nx ='}, [r'b\.py, line 2: .*: x =']),
+    'base of itself': ({'c.py': '_base_ = "c.py"'}, [r'_base_ goes in a circle: \S*c\.py -> \S*c\.py']),
+    'bases in a circle': (
+        {'c.py': '_base_ = ["b.py"]', 'b.py': '_base_ = ["c.py"]'}, [r'circle: .*c\.py -> .*b\.py -> .*c\.py']
+    ),
+    'bases in a circle, in braces': (
+        {'c.py': '_base_ = "{{ fileBasenameNoExtension }}.py"'}, [r'circle: \S*c\.py -> \S*c\.py']
+    ),
+    'yaml bases in a circle': (
+        {'c.yaml': '_base_: b.yaml', 'b.yaml': '_base_: [c.yaml]'}, [r'circle: .*c\.yaml -> .*b\.yaml -> .*c\.yaml']
+    ),
+    'json bases in a circle': (
+        {'c.json': '{"_base_": "b.json"}', 'b.json': '{"_base_": "c.json"}'},
+        [r'circle: .*c\.json -> .*b\.json -> .*c\.json'],
+    ),
+    'imported bases in a circle': (
+        {
+            'c.py': 'from mmengine.config import read_base\nwith read_base():\n    from .b import *',
+            'b.py': 'from mmengine.config import read_base\nwith read_base():\n    from .c import *',
+        },
+        [r'circle: .*c\.py -> .*b\.py -> .*c\.py'],
+    ),
+    'imported base is missing': (
+        {'c.py': 'from mmengine.config import read_base\nwith read_base():\n    from .b import *'},
+        [r'c\.py.*b\.py not found'],
+    ),
+    'both ways to inherit': (
+        {
+            'c.py': 'from mmengine.config import read_base\nwith read_base():\n    from .b import *',
+            'b.py': '_base_ = "a.py"',
+            'a.py': '',
+        },
+        [r'c\.py.*inheritance chain must match'],
+    ),
+    'duplicate keys in bases': (
+        {'c.py': '_base_ = ["a.py", "b.py"]', 'a.py': 'x = 1', 'b.py': 'x = 2'},
+        [r"c\.py.*KeyError: .*Duplicate key is not allowed among bases.*'x'"],
+    ),
+    'a dict over a list of the base': (
+        {'c.py': '_base_ = "b.py"\nx = dict(y=dict(a=1))', 'b.py': 'x = dict(y=[1])'},
+        [r"c\.py: TypeError: y=.*_delete_=True"],
+    ),
+    'a dict over a number of the base': (
+        {'c.py': '_base_ = "b.py"\nx = dict(a=1)', 'b.py': 'x = 3'}, [r"c\.py: TypeError: .*x.*_delete_=True"]
+    ),
+    'missing import': (
+        {'c.py': 'custom_imports = dict(imports=["nowhere.at_all"])'}, [r'c\.py: ImportError: .*nowhere']
+    ),
+    'imports not in a dict': ({'c.py': 'custom_imports = ["tests"]'}, [r'c\.py: .*custom_imports takes a dict with imports']),
+    'imports misspelt': ({'c.py': 'custom_imports = dict(import_="tests")'}, [r'c\.py: TypeError: .*import_']),
+    'reserved key': ({'c.py': 'filename = "a"'}, [r'c\.py: KeyError: .*filename is reserved']),
+    'json without an end': ({'c.json': '{"model": {'}, [r'c\.json: JSONDecodeError: .*line 1 column']),
+    'json with a comment': ({'c.json': '{"a": 1} // x'}, [r'c\.json: JSONDecodeError: Extra data']),
+    'json of a list': ({'c.json': '[1, 2]'}, [r'c\.json: .*list.*a config must hold a dict']),
+    'json that is empty': ({'c.json': ''}, [r'c\.json: JSONDecodeError']),
+    'yaml that does not parse': ({'c.yaml': 'a: [1, 2'}, [r'c\.yaml: ParserError: .*line 1']),
+    'yaml with a tab': ({'c.yml': 'a:\n\tb: 1'}, [r'c\.yml: ScannerError: .*line 2']),
+    'yaml of a list': ({'c.yaml': '- a\n- b'}, [r'c\.yaml: .*list.*a config must hold a dict']),
+    'yaml that is empty': ({'c.yaml': ''}, [r'c\.yaml: .*NoneType']),
+    'yaml of a number for a key': ({'c.yaml': '3: a'}, [r'c\.yaml: .*int']),
+    'no extension': ({'c': 'a = 1'}, [r'/c: .*py/yml/yaml/json']),
+    'another extension': ({'c.toml': 'a = 1'}, [r'c\.toml: .*Only py/yml/yaml/json']),
+    'compiled python': ({'c.pyc': b'\xcb\r\r\n'}, [r'c\.pyc: .*Only py/yml/yaml/json']),
+}  # fmt: skip
+
+
+def line_of(ended, status: int | None = None) -> str:
+    """The one line that says what is wrong."""
+    if status is not None:
+        assert ended.status == status, ended.err
+    lines = re.findall('^error: .*', ended.err, re.MULTILINE)
+    assert len(lines) == 1, ended.err
+    return lines[0]
+
+
+@pytest.mark.parametrize('case', UNREADABLE)
+def test_config_that_cannot_be_read(run_here, tmp_path, case) -> None:
+    files, said = UNREADABLE[case]
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    work = tmp_path / 'work'
+    ended = run_here('tools/train.py', tmp_path / next(iter(files)), '--work-dir', work)
+    line = line_of(ended, 2)
+    for text in said:
+        assert re.search(text, line)
+    assert 'Traceback' not in ended.err
+    assert not work.exists()
+
+
+SETTINGS = {
+    # what stands behind the toy's config: the key, and what mmengine says
+    'model = "x"': ('model', 'model should be a nn.Module object or dict'),
+    'model = None': ('model', 'model should be'),
+    'model = []': ('model', 'model should be'),
+    'model = {}': ('model', 'must contain the key "type"'),
+    'model = dict(typ="Toy")': ('model', 'must contain the key "type"'),
+    'model = dict(type="Toyy")': ('model', 'Toyy is not in the'),
+    'model = dict(type=3)': ('model', 'type must be a str or valid type'),
+    'model = dict(type="Toy", pauze=1)': ('model', "unexpected keyword argument 'pauze'"),
+    'del model': ('model', "'model'"),
+    'train_dataloader = "x"': ('train_dataloader', ''),
+    'train_dataloader = []': ('train_dataloader', ''),
+    'train_dataloader = {}': ('train_dataloader', ''),
+    'del train_dataloader': ('train_dataloader', 'should be either all None or not None'),
+    'train_dataloader = dict(loader, batch_size="x")': ('train_dataloader', ''),
+    'train_dataloader = dict(loader, batch_size=2.5)': ('train_dataloader', 'batch_size'),
+    'train_dataloader = dict(loader, batch_size=-1)': ('train_dataloader', 'batch_size'),
+    'train_dataloader = dict(loader, num_workers=-1)': ('train_dataloader', 'num_workers'),
+    'train_dataloader = dict(loader, num_workers="x")': ('train_dataloader', ''),
+    'train_dataloader = dict(loader, num_worker=1)': ('train_dataloader', "unexpected keyword argument 'num_worker'"),
+    'train_dataloader = dict(loader, persistent_workers=True)': ('train_dataloader', 'persistent_workers'),
+    'train_dataloader = dict(loader, dataset="x")': ('train_dataloader.dataset', ''),
+    'train_dataloader = dict(loader, dataset=[dict(type="ToyData")])': ('train_dataloader.dataset', ''),
+    'train_dataloader = dict(loader, dataset=dict(type="No"))': ('train_dataloader.dataset', 'No is not in the'),
+    'train_dataloader = dict(loader, sampler="x")': ('train_dataloader.sampler', ''),
+    'train_dataloader = dict(loader, sampler=dict(type="No"))': ('train_dataloader.sampler', 'No is not in the'),
+    'train_dataloader = dict(loader, collate_fn="x")': ('train_dataloader', 'collate_fn'),
+    'train_dataloader = dict(loader, collate_fn=dict(type="no"))': ('train_dataloader', ''),
+    'train_cfg = "x"': ('train_cfg', ''),
+    'train_cfg = []': ('train_cfg', ''),
+    'train_cfg = {}': ('train_cfg', ''),
+    'train_cfg = dict(by_epoch=True, max_iters=3)': ('train_cfg', 'max_iters'),
+    'train_cfg = dict(type="NoLoop")': ('train_cfg', 'NoLoop is not in the'),
+    'train_cfg = dict(by_epoch=False)': ('train_cfg', 'max_iters'),
+    'train_cfg = dict(by_epoch=False, max_iters="x")': ('train_cfg', 'invalid literal'),
+    'train_cfg = dict(by_epoch=False, max_iters=4, val_interval="x")': ('train_cfg', ''),
+    'val_cfg = "x"': ('val_cfg', ''),
+    'val_cfg = None': ('val_cfg', 'should be either all None or not None'),
+    'val_cfg = dict(type="NoLoop")': ('val_cfg', 'NoLoop is not in the'),
+    'val_evaluator = "x"': ('val_evaluator', ''),
+    'val_evaluator = dict(type="No")': ('val_evaluator', 'No is not in the'),
+    'val_evaluator = [3]': ('val_evaluator', ''),
+    'val_dataloader = 3': ('val_dataloader', ''),
+    'optim_wrapper = "x"': ('optim_wrapper', ''),
+    'optim_wrapper = None': ('optim_wrapper', 'should be either all None or not None'),
+    'optim_wrapper = dict(type="No", optimizer=dict(type="SGD", lr=1))': ('optim_wrapper', 'No is not in the'),
+    'optim_wrapper = dict(optimizer="SGD")': ('optim_wrapper', ''),
+    'optim_wrapper = dict(optimizer=dict(type="SDG", lr=0.1))': ('optim_wrapper', 'optimizer.type is misspelt'),
+    'optim_wrapper = dict(optimizer=dict(type="SGD", lr="x"))': ('optim_wrapper.optimizer', ''),
+    'optim_wrapper = dict(optimizer=dict(type="SGD", lr=-1))': ('optim_wrapper.optimizer', 'Invalid learning rate'),
+    'optim_wrapper = dict(optimizer=dict(type="SGD", learning_rate=1))': ('optim_wrapper.optimizer', 'learning_rate'),
+    'optim_wrapper = dict(optimizer=dict(type="SGD", lr=1), constructor="No")': ('optim_wrapper', 'No is not in the'),
+    'optim_wrapper = dict(optimizer=dict(type="SGD", lr=1), clip_grad=3)': ('optim_wrapper', 'clip_grad'),
+    'param_scheduler = "x"': ('param_scheduler', ''),
+    'param_scheduler = ["x"]': ('param_scheduler', ''),
+    'param_scheduler = dict(type="No")': ('param_scheduler', 'No is not in the'),
+    'param_scheduler = [dict(type="MultiStepLR")]': ('param_scheduler.0', 'milestones'),
+    'param_scheduler = [dict(type="PolyLR", powr=1)]': ('param_scheduler.0', 'powr'),
+    'param_scheduler = [dict(type="LinearLR", begin=5, end=2)]': ('param_scheduler.0', 'end'),
+    'default_hooks = "x"': ('default_hooks', ''),
+    'default_hooks = [dict(type="LoggerHook")]': ('default_hooks', ''),
+    'default_hooks = dict(checkpoint=3)': ('default_hooks', 'hook should be an instance of Hook or dict, but got 3'),
+    'default_hooks = dict(checkpoint=dict(type="No"))': ('default_hooks.checkpoint', 'No is not in the'),
+    'default_hooks = dict(logger=dict(type="LoggerHook", intervall=1))': ('default_hooks.logger', 'intervall'),
+    'default_hooks = dict(logger=dict(type="LoggerHook", interval="x"))': ('default_hooks.logger', 'interval'),
+    'custom_hooks = "x"': ('custom_hooks', ''),
+    'custom_hooks = dict(type="EMAHook")': ('custom_hooks', ''),
+    'custom_hooks = [3]': ('custom_hooks', ''),
+    'custom_hooks = [dict(type="No")]': ('custom_hooks.0', 'No is not in the'),
+    'custom_hooks = [dict(type="EMAHook", priority="SOON")]': ('custom_hooks', 'SOON'),
+    'custom_hooks = [dict(type="spm_mm.SeveralMachinesHook", timeout=1)]': ('custom_hooks.0', 'timeout must be'),
+    'visualizer = "x"': ('visualizer', ''),
+    'visualizer = dict(type="No")': ('visualizer', 'No is not in the'),
+    'visualizer = dict(type="Visualizer", vis_backends=[dict(type="No")])': ('visualizer', 'No is not in the'),
+    'visualizer = dict(type="Visualizer", vis_backends="x")': ('visualizer', ''),
+    'env_cfg = "x"': ('env_cfg', ''),
+    'env_cfg = dict(mp_cfg=3)': ('env_cfg', ''),
+    'env_cfg = dict(mp_cfg=dict(mp_start_method="x"))': ('env_cfg', "'x'"),
+    'randomness = 3': ('randomness', ''),
+    'randomness = dict(sed=3)': ('randomness', 'sed'),
+    'randomness = dict(seed="x")': ('randomness', ''),
+    'log_processor = "x"': ('log_processor', ''),
+    'log_processor = dict(by_epch=False)': ('log_processor', 'by_epch'),
+    'log_level = "LOUD"': ('log_level', 'LOUD'),
+    'log_level = dict(a=1)': ('log_level', ''),
+    'default_scope = 3': ('default_scope', ''),
+    'work_dir = 3': ('work_dir', ''),
+    'load_from = 3': ('load_from', ''),
+    'data_preprocessor = "x"': ('data_preprocessor', ''),
+    'runner_type = "NoRunner"': ('runner_type', 'NoRunner is not in the'),
+    'auto_scale_lr = 3': ('auto_scale_lr', ''),
+    'auto_scale_lr = dict(enable=True)': ('auto_scale_lr', ''),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('setting', SETTINGS)
+def test_setting_that_does_not_fit(run_here, tmp_path, request, setting) -> None:
+    key, said = SETTINGS[setting]
+    config = tmp_path / f'toy{list(SETTINGS).index(setting)}.py'
+    config.write_text(f'{CONFIG}\n{setting}\n')
+    work = () if 'work_dir' in setting else ('--work-dir', tmp_path / 'work')
+    ended = run_here('tools/train.py', config, *work)
+    assert ended.status in (1, 2)
+    line = line_of(ended)
+    print(setting, ended.status, line)
+    assert line.startswith(f'error: {config}: ')
+    assert key in line
+    assert said in line
