@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
-__all__ = ['frames_of', 'key_of', 'unfit_types']
+__all__ = ['frames_of', 'key_of', 'keys_of']
 
 READ = ('data_root', 'ann_file')
 # Methods of mmengine's Runner, and the key that each of them reads; {} is train, val or test.
@@ -34,12 +34,14 @@ READERS = {
     'build_val_loop': 'val_cfg',
     'build_test_loop': 'test_cfg',
 }
-# Keys that hold parts to build, a dict each.
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Dicts in which each key is a dict of its own, and lists of dicts.
 PARTS = (
-    *(f'{phase}_dataloader.{part}' for phase in ('train', 'val') for part in ('dataset', 'sampler')),
-    *('test_dataloader.dataset', 'test_dataloader.sampler', 'optim_wrapper.optimizer'),
-    *('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
-)  # fmt: skip
+    *((loader, part) for loader in LOADERS for part in ('dataset', 'sampler')),
+    ('optim_wrapper', 'optimizer'),
+)
+LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
+PLAIN = (str, int, float, list)
 
 
 def frames_of(error: BaseException) -> list[FrameType]:
@@ -48,30 +50,34 @@ def frames_of(error: BaseException) -> list[FrameType]:
 
 
 def key_of(error: BaseException, cfg: Config) -> str | None:
-    """The key of the config whose part was being built or run.
+    """The key of the part that was being built; None if none was.
 
     Args:
         error: What building or running a Runner raised.
         cfg: The run's config.
     """
     frames = frames_of(error)
-    read = _read_key(frames)
     for frame in frames:
         built = frame.f_locals.get('cfg')
         if frame.f_code.co_name == 'build_from_cfg' and isinstance(built, Mapping):
+            read = _read_key(frames) or ''
             fitting = {
                 key: sum(name in built and built[name] == value for name, value in part.items())
                 for key, part in _parts(cfg._cfg_dict)
-                if part.get('type') == built.get('type') is not None
+                if part['type'] == built.get('type')
             }
-            fitting = {key: n for key, n in fitting.items() if key.startswith(read or '')} or fitting
-            if fitting:
-                key = max(fitting, key=fitting.get)
-            else:
-                key = f'{read or ""} type={built.get("type")!r}'.strip()
+            fitting = {key: n for key, n in fitting.items() if key.startswith(read)} or fitting
+            kind = f'{read} type={built.get("type")!r}'.strip()
+            key = max(fitting, key=fitting.get) if fitting else kind
             files = [f'{name}={built[name]}' for name in READ if built.get(name)]
             return f'{key} ({", ".join(files)})' if files else key
-    return read or _run_key(frames[0], cfg)
+    return None
+
+
+def keys_of(error: BaseException, cfg: Config) -> list[str]:
+    """Where no part was being built: the key that was read or run, and keys that do not fit."""
+    frames = frames_of(error)
+    return [key for key in (_read_key(frames) or _run_key(frames[0], cfg), *_unfit(cfg)) if key]
 
 
 def _read_key(frames: list[FrameType]) -> str | None:
@@ -112,27 +118,28 @@ def _parts(config: Any, key: str = '') -> Iterator[tuple[str, Mapping]]:
         yield from _parts(value, f'{key}.{name}' if key else str(name))
 
 
-def unfit_types(cfg: Config) -> list[str]:
-    """Keys whose values are of other types than mmengine's Runner says that it takes.
+def _unfit(cfg: Config) -> Iterator[str]:
+    """Keys whose values are of other types than mmengine says that it takes.
 
     Some of these it takes all the same: this explains an error, and refuses nothing.
     """
-    unfit = []
     for key, hint in get_type_hints(Runner.__init__).items():
         kinds = _kinds(hint)
         if key in cfg and key != 'cfg' and not isinstance(cfg[key], kinds):
             names = ', '.join('None' if k is type(None) else k.__name__ for k in kinds)
-            unfit.append(f'{key} is of type {type(cfg[key]).__name__} (allowed: {names})')
-    for key in PARTS:
-        value, _, name = cfg.get(key.partition('.')[0]), *key.partition('.')[1:]
-        if name:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        entries = enumerate(value) if not name and isinstance(value, list) else [(None, value)]
-        for i, entry in entries:
-            if (name or i is not None) and isinstance(entry, str | int | float | list):
-                where = key if i is None else f'{key}.{i}'
-                unfit.append(f'{where} is of type {type(entry).__name__} (allowed: dict)')
-    return unfit
+            yield f'{key} is of type {type(cfg[key]).__name__} (allowed: {names})'
+    for key, name in PARTS:
+        owner = cfg.get(key)
+        if not isinstance(owner, Mapping):
+            continue
+        if isinstance(owner.get(name), PLAIN):
+            yield f'{key}.{name} is of type {type(owner[name]).__name__} (allowed: dict)'
+        elif owner.get(name) is None and 'constructor' not in owner:
+            yield f'{key}.{name} is missing'
+    for key in LISTS:
+        for i, entry in enumerate(cfg[key] if isinstance(cfg.get(key), list) else ()):
+            if isinstance(entry, PLAIN):
+                yield f'{key}.{i} is of type {type(entry).__name__} (allowed: dict)'
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

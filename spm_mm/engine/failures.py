@@ -17,7 +17,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
-from spm_mm.engine.config_keys import frames_of, key_of, unfit_types
+from spm_mm.engine.config_keys import frames_of, key_of, keys_of
 from spm_mm.engine.machines import is_broken_link
 from spm_mm.engine.process import say
 from spm_mm.errors import UserError
@@ -108,13 +108,12 @@ def _explain(error: Exception, cfg: Config, loaders: tuple[str, ...]) -> tuple[s
     try:
         key, batch = key_of(error, cfg), _batch(error)
         missing = _missing_data(cfg, loaders) if isinstance(error, DATA_ERRORS) else []
-        unfit = [] if key and 'type=' not in key else unfit_types(cfg)
+        keys = [key] if key else keys_of(error, cfg)
     except (
         Exception
     ):  # values that do not compare, a GPU that is lost: the error itself must not be
         return f'{cfg.filename}: {said}', False
-    said = [key, *unfit, batch, *missing, said, *hints]
-    line = ': '.join(filter(None, [str(cfg.filename), *said]))
+    line = ': '.join(filter(None, [str(cfg.filename), *keys, batch, *missing, said, *hints]))
     while_built = isinstance(error, FileNotFoundError) or key is not None
     in_registry = frames_of(error)[0].f_code.co_name in ('build_from_cfg', 'build_runner_from_cfg')
     return line, bool(missing and while_built) or in_registry

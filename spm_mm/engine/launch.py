@@ -5,6 +5,7 @@ import datetime
 import inspect
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ def framework_of(cfg: Config) -> str | None:
     """The framework whose model a config has; None if it is of none of :data:`FRAMEWORKS`."""
     if cfg.get('default_scope') in FRAMEWORKS:
         return cfg.default_scope
-    kind = (cfg.get('model') or {}).get('type')
+    model = cfg.get('model')
+    kind = model.get('type') if isinstance(model, Mapping) else None
     classes = inspect.getmro(kind) if inspect.isclass(kind) else ()
     origins = {getattr(c, '__module__', '').partition('.')[0] for c in classes}
     if isinstance(kind, str):

@@ -3,13 +3,14 @@
 The first line says the file and the key; the text of mmengine or of the framework stays.
 """
 
+# ruff: noqa: E501 (one case a line)
 import json
 import re
-from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.engine.toy import CONFIG, write_config
+from tests.engine.toy import CONFIG
 
 UNREADABLE = {
     # name of the case: the config's files by their names, the first being the config; what is said
@@ -184,6 +185,7 @@ SETTINGS = {
     'val_evaluator = [3]': ('val_evaluator', ''),
     'val_dataloader = 3': ('val_dataloader', ''),
     'optim_wrapper = "x"': ('optim_wrapper', ''),
+    'optim_wrapper = {}': ('optim_wrapper', 'optim_wrapper.optimizer is missing'),
     'optim_wrapper = None': ('optim_wrapper', 'should be either all None or not None'),
     'optim_wrapper = dict(type="No", optimizer=dict(type="SGD", lr=1))': ('optim_wrapper', 'No is not in the'),
     'optim_wrapper = dict(optimizer="SGD")': ('optim_wrapper', ''),
@@ -248,3 +250,175 @@ def test_setting_that_does_not_fit(run_here, tmp_path, request, setting) -> None
     assert line.startswith(f'error: {config}: ')
     assert key in line
     assert said in line
+
+
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+backbone = dict(
+    type='spm_mm.PVT',
+    arch=dict(
+        embed_dims=(8, 16, 40, 64),
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=(2, 2, 2, 2),
+        sr_ratios=(8, 4, 2, 1),
+    ),
+    merging=dict(type='spm_mm.StepwiseMerging'),
+)
+neck = dict(type='GlobalAveragePooling')
+head = dict(type='LinearClsHead', num_classes=2, in_channels=64, loss=dict(type='CrossEntropyLoss'))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+data = dict(type='CustomDataset', data_root='{{fileDirname}}', ann_file='list.txt', pipeline=pipeline)
+model = dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
+train_dataloader = dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False), dataset=data)
+train_cfg = dict(by_epoch=False, max_iters=2)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+log_processor = dict(by_epoch=False)
+"""
+PARTS = {
+    # what stands behind that config: the key, and what is said
+    'backbone["type"] = "spm_mm.PVTT"': ('model.backbone', 'PVTT is not in the'),
+    'backbone["type"] = "PVT"': ('model.backbone', 'PVT is not in the mmpretrain'),
+    'backbone["merging"]["type"] = "spm_mm.StepwizeMerging"': ('model.backbone.merging', 'StepwizeMerging is not in the'),
+    'backbone["merging"]["kernel"] = 3': ('model.backbone.merging', "unexpected keyword argument 'kernel'"),
+    'backbone["merging"] = [backbone["merging"]] * 2': ('model.backbone', 'merging'),
+    'backbone["merging"] = []': ('model.backbone', 'merging'),
+    'backbone["merging"] = "spm_mm.StepwiseMerging"': ('model.backbone', 'merging'),
+    'backbone["merging"] = 3': ('model.backbone', 'merging'),
+    'backbone["merging"]["in_channels"] = 3': ('model.backbone', 'in_channels'),
+    'backbone["drop_path"] = 0.1': ('model.backbone', 'drop_path'),
+    'backbone["drop_path_rate"] = "x"': ('model.backbone', 'drop_path_rate'),
+    'backbone["drop_path_rate"] = 2': ('model.backbone', 'drop_path_rate'),
+    'backbone["arch"] = "tyni"': ('model.backbone', "did you mean 'tiny'"),
+    'backbone["arch"] = 3': ('model.backbone', 'arch'),
+    'backbone["arch"] = ["tiny"]': ('model.backbone', 'arch'),
+    'backbone["arch"].pop("depths")': ('model.backbone', 'depths'),
+    'backbone["arch"]["depth"] = (1, 1, 1, 1)': ('model.backbone', 'depth'),
+    'backbone["arch"]["depths"] = (1, 1, 1)': ('model.backbone', 'depths'),
+    'backbone["arch"]["depths"] = 2': ('model.backbone', 'depths'),
+    'backbone["arch"]["depths"] = ("x", 1, 1, 1)': ('model.backbone', 'depths'),
+    'backbone["arch"]["num_heads"] = (3, 2, 5, 8)': ('model.backbone', 'num_heads'),
+    'backbone["arch"]["embed_dims"] = (8, 16, 40, -64)': ('model.backbone', 'embed_dims'),
+    'backbone["out_indices"] = (4,)': ('model.backbone', 'out_indices'),
+    'backbone["out_indices"] = "x"': ('model.backbone', 'out_indices'),
+    'backbone["frozen_stages"] = 9': ('model.backbone', 'frozen_stages'),
+    'backbone["norm_cfg"] = dict(type="LNN")': ('model.backbone', 'LNN'),
+    'backbone["init_cfg"] = dict(type="Pretrained", checkpoint="nothing.pth")': ('', 'nothing.pth'),
+    'backbone["init_cfg"] = dict(type="Pretraind")': ('model.backbone.init_cfg', 'Pretraind is not in the'),
+    'neck["type"] = "GlobalAveragePoolin"': ('model.neck', 'GlobalAveragePoolin is not in the'),
+    'neck["dims"] = 2': ('model.neck', "unexpected keyword argument 'dims'"),
+    'model["neck"] = dict(type="spm_mm.MTAA")': ('model.neck', 'MTAA is not in the'),
+    'head["type"] = "LinearClsHed"': ('model.head', 'LinearClsHed is not in the'),
+    'head["num_classes"] = "x"': ('model.head', ''),
+    'head["num_classes"] = 0': ('model.head', 'num_classes=0'),
+    'head.pop("num_classes")': ('model.head', "'num_classes'"),
+    'head["loss"]["type"] = "CrosEntropy"': ('model.head.loss', 'CrosEntropy is not in the'),
+    'head["loss"] = "x"': ('model.head', 'x'),
+    'model["heads"] = head': ('model', "unexpected keyword argument 'heads'"),
+    'model["data_preprocessor"] = "x"': ('model', 'data_preprocessor'),
+    'model["backbone"] = "spm_mm.PVT"': ('model', 'cfg should be a dict'),
+    'model.pop("backbone")': ('model', "missing 1 required positional argument: 'backbone'"),
+    'pipeline[0]["type"] = "LoadImage"': ('train_dataloader.dataset.pipeline.0', 'LoadImage is not in the'),
+    'pipeline[1].pop("scale")': ('train_dataloader.dataset.pipeline.1', ''),
+    'pipeline[1] = 3': ('train_dataloader.dataset', '3'),
+    'pipeline[1] = "Resize"': ('train_dataloader.dataset', 'Resize'),
+    'data["pipeline"] = "x"': ('train_dataloader.dataset', 'x'),
+    'data["ann_file"] = "nothing.txt"': ('train_dataloader.dataset', 'nothing.txt does not exist'),
+    'data["ann_file"] = 3': ('train_dataloader.dataset', ''),
+    'data["data_root"] = "nothing"': ('train_dataloader.dataset', 'nothing does not exist'),
+    'data["data_prefix"] = "nothing"': ('train_dataloader', 'nothing'),
+    'data["prefix"] = "nothing"': ('train_dataloader.dataset', "unexpected keyword argument 'prefix'"),
+    'data["ann_file"] = "pictures"': ('train_dataloader.dataset', 'pictures'),
+    'data["ann_file"] = "words.txt"': ('train_dataloader.dataset', 'invalid literal for int'),
+    'data["ann_file"] = "alone.txt"': ('train_dataloader.dataset', 'not enough values to unpack'),
+    'data["ann_file"] = "empty.txt"': ('train_dataloader', ''),
+    'data["ann_file"] = "pictures/b.png"': ('train_dataloader.dataset', "can't decode byte"),
+    'data["ann_file"] = "lost.txt"': ('', 'pictures/lost.png'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('setting', PARTS)
+def test_part_that_does_not_fit(run_here, tmp_path, setting) -> None:
+    key, said = PARTS[setting]
+    (tmp_path / 'pictures').mkdir()
+    for name in 'ab':
+        Image.new('RGB', (40, 40)).save(tmp_path / f'pictures/{name}.png')
+    lists = dict(
+        list='a.png 0\npictures/b.png 1', words='a.png cat', alone='a.png', empty='',
+        lost='pictures/lost.png 0\npictures/lost.png 1',
+    )  # fmt: skip
+    for name, text in lists.items():
+        (tmp_path / f'{name}.txt').write_text(text)
+    config = tmp_path / f'classifier{list(PARTS).index(setting)}.py'
+    config.write_text(f'{CLASSIFIER}\n{setting}\n')
+    ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert ended.status in (1, 2), ended.err
+    line = line_of(ended)
+    print(setting, ended.status, line)
+    assert not key or line.startswith(f'error: {config}: ')
+    assert key in line
+    assert said in line
+
+
+IMAGE = dict(id=1, file_name='a.png', height=4, width=4)
+BOX = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 2, 2], area=4, iscrowd=0)
+COCO = dict(images=[IMAGE], annotations=[BOX], categories=[dict(id=1, name='person')])
+ANNOTATIONS = {
+    'cut off': (json.dumps(COCO)[:50], 'JSONDecodeError'),
+    'not json': ('a.png 1', 'JSONDecodeError: Expecting value: line 1 column 1'),
+    'empty': ('', 'JSONDecodeError'),
+    'binary': (b'\x89PNG\r\n', "can't decode byte"),
+    'a list': (json.dumps([COCO]), ''),
+    'without images': (json.dumps({**COCO, 'images': None}), ''),
+    'image without an id': (json.dumps({**COCO, 'images': [{}]}), "'id'"),
+    'image without a size': (json.dumps({**COCO, 'images': [dict(id=1, file_name='a')]}), "'height'"),
+    'image without a name': (json.dumps({**COCO, 'images': [dict(id=1, height=1)]}), "'file_name'"),
+    'box without an image': (json.dumps({**COCO, 'annotations': [{'id': 1}]}), "'image_id'"),
+    'box without numbers': (json.dumps({**COCO, 'annotations': [{**BOX, 'bbox': [0, 'x', 1, 1]}]}), ''),
+    'box of three numbers': (json.dumps({**COCO, 'annotations': [{**BOX, 'bbox': [0, 0, 1]}]}), 'unpack'),
+    'box without an area': (json.dumps({**COCO, 'annotations': [dict(id=1, image_id=1, bbox=[0, 0, 1, 1])]}), "'area'"),
+    'category without a name': (json.dumps({**COCO, 'categories': [dict(id=1)]}), "'name'"),
+    'a folder': (None, ''),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', ANNOTATIONS)
+def test_annotations_that_cannot_be_read(run_here, tmp_path, case) -> None:
+    text, said = ANNOTATIONS[case]
+    file = tmp_path / 'coco.json'
+    if text is None:
+        file.mkdir()
+    else:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    config = tmp_path / f'coco{list(ANNOTATIONS).index(case)}.py'
+    dataset = dict(type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='coco.json')
+    config.write_text(f'{CONFIG}\ntrain_dataloader = dict(loader, dataset={dataset!r})\n')
+    ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert ended.status in (1, 2), ended.err
+    line = line_of(ended)
+    print(case, ended.status, line)
+    assert line.startswith(f'error: {config}: train_dataloader.dataset (data_root={tmp_path}, ann_file=coco.json)')
+    assert said in line
+
+
+OPTIONS = {
+    'model': r"--cfg-options take KEY=VALUE, got \['model'\]",
+    '=3': r'--cfg-options ',
+    'custom_hooks.3.type=x': r'--cfg-options .*do not fit .*Index 3 exceeds',
+    'custom_hooks.x=3': r'--cfg-options .*do not fit .*x',
+    'model.type.a=1': r'--cfg-options .*do not fit .*type=',
+    'train_cfg.max_iters.a.b=1': r'--cfg-options .*do not fit .*max_iters=',
+    'a=[1,(2]': r'--cfg-options take KEY=VALUE, got .*Imbalanced brackets',
+    'filename=x': r'--cfg-options |filename',
+    'train_cfg.max_iters=4.x': r'invalid literal for int\(\).*4\.x',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('option', OPTIONS)
+def test_options_that_do_not_fit(run_here, tmp_path, option) -> None:
+    config = tmp_path / f'options{list(OPTIONS).index(option)}.py'
+    config.write_text(f'{CONFIG}\ncustom_hooks = [dict(type="NaiveVisualizationHook")]\n')
+    ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work', '--cfg-options', option)
+    print(option, ended.status, ended.err)
+    assert ended.status in (1, 2), ended.err
+    assert re.search(OPTIONS[option], ended.err)
