@@ -1,5 +1,6 @@
 """The key of a config that an error is about, found in the traceback afterwards."""
 
+import inspect
 import traceback
 from collections.abc import Iterator, Mapping
 from types import FrameType, UnionType
@@ -34,6 +35,7 @@ READERS = {
     'build_val_loop': 'val_cfg',
     'build_test_loop': 'test_cfg',
 }
+RUNNER = tuple(inspect.signature(Runner).parameters)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Dicts in which each key is a dict of its own, and lists of dicts.
 PARTS = (
@@ -66,7 +68,9 @@ def key_of(error: BaseException, cfg: Config) -> str | None:
                 for key, part in _parts(cfg._cfg_dict)
                 if part['type'] == built.get('type')
             }
-            fitting = {key: n for key, n in fitting.items() if key.startswith(read)} or fitting
+            # Variables of the config are in it, too, beside the keys that the Runner reads.
+            known = tuple(k for k in RUNNER if k.startswith(read))
+            fitting = {key: n for key, n in fitting.items() if key.startswith(known)} or fitting
             kind = f'{read} type={built.get("type")!r}'.strip()
             key = max(fitting, key=fitting.get) if fitting else kind
             files = [f'{name}={built[name]}' for name in READ if built.get(name)]

@@ -114,9 +114,11 @@ def _explain(error: Exception, cfg: Config, loaders: tuple[str, ...]) -> tuple[s
     ):  # values that do not compare, a GPU that is lost: the error itself must not be
         return f'{cfg.filename}: {said}', False
     line = ': '.join(filter(None, [str(cfg.filename), *keys, batch, *missing, said, *hints]))
-    while_built = isinstance(error, FileNotFoundError) or key is not None
+    not_found = isinstance(error, FileNotFoundError)
     in_registry = frames_of(error)[0].f_code.co_name in ('build_from_cfg', 'build_runner_from_cfg')
-    return line, bool(missing and while_built) or in_registry
+    # run_tool shows no traceback of these either.
+    of_a_file = isinstance(error, OSError) and error.filename is not None and not not_found
+    return line, bool(missing and (not_found or key)) or in_registry or of_a_file
 
 
 def _said(error: Exception) -> str:
