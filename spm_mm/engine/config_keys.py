@@ -1,16 +1,21 @@
 """The key of a config that an error is about, found in the traceback afterwards."""
 
 import inspect
+import re
 import traceback
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from types import FrameType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import Registry
 from mmengine.runner import BaseLoop, Runner
 
-__all__ = ['frames_of', 'key_of', 'keys_of']
+from spm_mm.registry import suggest
+
+__all__ = ['allowed_by', 'frames_of', 'key_of', 'keys_of']
 
 READ = ('data_root', 'ann_file')
 # Methods of mmengine's Runner, and the key that each of them reads; {} is train, val or test.
@@ -62,7 +67,7 @@ def key_of(error: BaseException, cfg: Config) -> str | None:
     for frame in frames:
         built = frame.f_locals.get('cfg')
         if frame.f_code.co_name == 'build_from_cfg' and isinstance(built, Mapping):
-            read = _read_key(frames) or ''
+            read = _read_key(error) or ''
             fitting = {
                 key: sum(name in built and built[name] == value for name, value in part.items())
                 for key, part in _parts(cfg._cfg_dict)
@@ -71,7 +76,7 @@ def key_of(error: BaseException, cfg: Config) -> str | None:
             # Variables of the config are in it, too, beside the keys that the Runner reads.
             known = tuple(k for k in RUNNER if k.startswith(read))
             fitting = {key: n for key, n in fitting.items() if key.startswith(known)} or fitting
-            kind = f'{read} type={built.get("type")!r}'.strip()
+            kind = f'{read} (type={built.get("type")!r})'.strip()
             key = max(fitting, key=fitting.get) if fitting else kind
             files = [f'{name}={built[name]}' for name in READ if built.get(name)]
             return f'{key} ({", ".join(files)})' if files else key
@@ -80,14 +85,57 @@ def key_of(error: BaseException, cfg: Config) -> str | None:
 
 def keys_of(error: BaseException, cfg: Config) -> list[str]:
     """Where no part was being built: the key that was read or run, and keys that do not fit."""
-    frames = frames_of(error)
-    return [key for key in (_read_key(frames) or _run_key(frames[0], cfg), *_unfit(cfg)) if key]
+    unfit = [*_unfit(cfg)]
+    key = _read_key(error) or _run_key(frames_of(error)[0], cfg)
+    return unfit if key is None or any(u.startswith(key) for u in unfit) else [key, *unfit]
 
 
-def _read_key(frames: list[FrameType]) -> str | None:
+def allowed_by(error: BaseException) -> str | None:
+    """The keys that a class takes, or the registered names next to one that is not there."""
+    building = next((f for f in frames_of(error) if f.f_code.co_name == 'build_from_cfg'), None)
+    key = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if building is None:
+        return None
+    cls, args = building.f_locals.get('obj_cls'), building.f_locals.get('args', {})
+    if inspect.isclass(cls) and key and key[1] in args:
+        return suggest(key[1], list(_arguments(cls)))
+    if cls is None and 'obj_type' in building.f_locals:
+        registry = building.f_locals['registry']
+        near = get_close_matches(str(building.f_locals['obj_type']), [*_names(registry)], n=2)
+        return f'did you mean {" or ".join(map(repr, near))}?' if near else None
+    return None
+
+
+def _arguments(cls: type) -> Iterator[str]:
+    """The arguments of a class, also those that it hands on to the next by ``**kwargs``."""
+    for owner in inspect.getmro(cls):
+        if '__init__' not in vars(owner):
+            continue
+        parameters = [*inspect.signature(owner.__init__).parameters.values()][1:]
+        yield from (
+            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        )
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
+
+
+def _names(registry: Registry) -> Iterator[str]:
+    """What a registry finds: its own names and its parents', and those of others with their scope."""
+    root = registry
+    while root.parent is not None:
+        yield from root.module_dict
+        root = root.parent
+    yield from root.module_dict
+    for scope, child in root.children.items():
+        yield from (f'{scope}.{name}' for name in child.module_dict)
+
+
+def _read_key(error: BaseException) -> str | None:
     """The key that the Runner was reading."""
-    names = [frame.f_code.co_name for frame in frames]
-    if names[0] == 'build_runner_from_cfg':
+    names = [frame.f_code.co_name for frame in frames_of(error)]
+    # A method that is called with wrong arguments has no frame.
+    names[:0] = re.findall(r'(\w+)\(\)', str(error))
+    if frames_of(error)[0].f_code.co_name == 'build_runner_from_cfg':
         return 'runner_type'
     key = next((READERS[name] for name in names if name in READERS), None)
     phases = (p for name in names for p in ('train', 'val', 'test') if name == f'build_{p}_loop')

@@ -17,7 +17,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
-from spm_mm.engine.config_keys import frames_of, key_of, keys_of
+from spm_mm.engine.config_keys import allowed_by, frames_of, key_of, keys_of
 from spm_mm.engine.machines import is_broken_link
 from spm_mm.engine.process import say
 from spm_mm.errors import UserError
@@ -38,6 +38,7 @@ HINTS = {
     ' (custom_imports)',
     'unexpected keyword argument': 'the class does not take that key',
     'missing .* required .* argument': 'the class needs that key',
+    'need at least one array to concatenate': 'the dataset has no samples',
     'None is not a callable object': 'optimizer.type is misspelt, or the module that registers it is'
     ' not imported (custom_imports)',
 }
@@ -109,6 +110,7 @@ def _explain(error: Exception, cfg: Config, loaders: tuple[str, ...]) -> tuple[s
         key, batch = key_of(error, cfg), _batch(error)
         missing = _missing_data(cfg, loaders) if isinstance(error, DATA_ERRORS) else []
         keys = [key] if key else keys_of(error, cfg)
+        hints.append(allowed_by(error))
     except (
         Exception
     ):  # values that do not compare, a GPU that is lost: the error itself must not be
