@@ -243,7 +243,6 @@ def test_setting_that_does_not_fit(run_here, tmp_path, request, setting) -> None
     ended = run_here('tools/train.py', config, *work)
     assert ended.status in (1, 2)
     line = line_of(ended)
-    print(setting, ended.status, line)
     assert line.startswith(f'error: {config}: ')
     assert key in line
     assert said in line
@@ -352,7 +351,6 @@ def test_part_that_does_not_fit(run_here, tmp_path, setting) -> None:
     ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work')
     assert ended.status in (1, 2), ended.err
     line = line_of(ended)
-    print(setting, ended.status, line)
     assert not key or line.startswith(f'error: {config}: ')
     assert key in line
     assert said in line
@@ -395,7 +393,6 @@ def test_annotations_that_cannot_be_read(run_here, tmp_path, case) -> None:
     ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work')
     assert ended.status in (1, 2), ended.err
     line = line_of(ended)
-    print(case, ended.status, line)
     assert line.startswith(
         f'error: {config}: train_dataloader.dataset (data_root={tmp_path}, ann_file=coco.json)'
     )
@@ -421,7 +418,6 @@ def test_options_that_do_not_fit(run_here, tmp_path, option) -> None:
     ended = run_here(
         'tools/train.py', config, '--work-dir', tmp_path / 'work', '--cfg-options', option
     )
-    print(option, ended.status, ended.err)
     assert ended.status in (1, 2), ended.err
     assert re.search(OPTIONS[option], ended.err)
 
