@@ -3,6 +3,7 @@
 import abc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,8 +114,8 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
             )
         check_count('in_channels', in_channels)
         check_count('frozen_stages', frozen_stages, -1, total)
-        if not 0 <= drop_path_rate < 1:
-            raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
+        if not isinstance(drop_path_rate, Real) or not 0 <= drop_path_rate < 1:
+            raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate!r}')
         if with_cp not in (False, True, 'mlp'):
             raise UserError(f"with_cp must be False, 'mlp' or True, got {with_cp!r}")
         self.in_channels = in_channels
@@ -149,6 +150,8 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
         if len(set(lengths.values())) != 1:
             raise UserError(f'the lists of arch must have one entry for each stage, got {lengths}')
         for key in ('embed_dims', 'depths'):
+            if key not in lengths:
+                raise UserError(f'{key} of arch must be a list, got {arch[key]!r}')
             for value in arch[key]:
                 check_count(f'each of {key}', value)
         return dict(arch)
