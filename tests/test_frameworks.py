@@ -1,9 +1,8 @@
 """The three frameworks on tiny backbones.
 
 The grid: every backbone with every merging in every framework, one training step and one prediction of
-the cheapest model that reads all maps. Then, for each backbone with its own merging, what does not depend
-on the merging: a two-stage detector with masks and every kind of classifier, on batches of images of
-different sizes.
+the cheapest model. Then, for each backbone with its own merging, what does not depend on the merging: a
+two-stage detector with masks and every kind of classifier, on batches of images of different sizes.
 """
 
 import pytest

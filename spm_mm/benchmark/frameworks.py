@@ -13,8 +13,8 @@ from spm_mm.registry import MODELS
 
 @dataclass(frozen=True)
 class FrameworkForm:
-    """A backbone of a framework: its ``type``, the arguments of one of our architectures, and the source of
-    :mod:`spm_mm.converters` that knows its names.
+    """A backbone of a framework: its ``type``, the arguments of one of our architectures, and the
+    source of :mod:`spm_mm.converters` that knows its names.
     """
 
     framework: str

@@ -93,7 +93,7 @@ def rivals_of(subject: Subject, against: str) -> list[Subject]:
     would have for a classifier.
 
     Raises:
-        UserError: If ``against`` is ``'framework'`` and no framework has this backbone with this merging.
+        UserError: If ``against`` is ``'framework'`` and no framework has this backbone and merging.
     """
     if against in CHANGES:
         twins = (_twin(subject, *change) for change in CHANGES[against].items())
@@ -145,7 +145,7 @@ def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]
 
 
 def gle_subjects() -> list[Subject]:
-    """SPM's guided local enhancement alone at the three widths of PVT, and its reference implementation.
+    """SPM's guided local enhancement at the three widths of PVT, and its reference implementation.
 
     Its map is that of an image of the size given.
     """
