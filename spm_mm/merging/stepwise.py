@@ -190,6 +190,7 @@ class DynamicWeighting(nn.Module):
     https://arxiv.org/abs/1903.06586), equations 1 and 3 to 6, with the tokens of a window, the guide
     among them, as the branches: their sum goes through a bottleneck of width max(C / 16, 32), a softmax
     over the tokens makes a weight of each channel of each token, and the weighted tokens are added.
+    The norm of the bottleneck is a LayerNorm, where SKNet has a batch norm.
 
     Args:
         channels: Channels C.
