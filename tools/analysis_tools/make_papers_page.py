@@ -125,8 +125,8 @@ def _printed(paper: str) -> Iterator[str]:
             '',
             '### By the text of the paper',
             '',
-            'The defaults are the official code, which made the printed figures. These configs follow the',
-            "paper's text where it differs; no table has them.",
+            'The defaults are the official code, which made the printed figures. These configs follow',
+            "the paper's text where it differs; no table has them.",
             '',
         )
         for path in sorted(found, key=lambda path: (path.parent.name, path.name)):
