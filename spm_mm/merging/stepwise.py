@@ -250,7 +250,7 @@ class StepwiseMerging(Merging):
         weighting: How GLE weighs a window: ``'attention'`` (Eq. 4), or ``'dynamic'``, as SKNet does,
             which the authors tried first (section 5.1).
         guide_residual: Whether guide tokens are added to what they read, which the authors tried first
-            and left out (section 5.3).
+            and left out (section 5.3). The paper does not say where; here it is before the last norm.
 
     Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C').
 
