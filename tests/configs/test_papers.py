@@ -192,6 +192,16 @@ def test_peers(tool) -> None:
     assert any(row.name == 'CSWin-B' for row in without)
 
 
+def test_peers_are_explained(tool) -> None:
+    """Every figure that a paper quotes comes out, or its exception says which figure it is."""
+    peers = {row.config for row in ROWS if row.peer and row.config}
+    for (table, config, figure), exception in EXCEPTIONS.items():
+        assert exception.unexplained is None or config not in peers, (table, config, figure)
+    row = row_of('mmpretrain/hrnet_w32_in1k', 'hafa.1')
+    macs = tool.count(row, 'flops_G', None)
+    assert tool.count(row, 'flops_G', 'binary') * 2**30 == pytest.approx(macs * 1e9)
+
+
 def test_tables_are_whole(tool, monkeypatch, capsys) -> None:
     """Every printed row of a paper is a line, with the columns for latency and for multiple scales."""
     monkeypatch.setattr(tool, 'compare', lambda row, figure, _: SimpleNamespace(as_counted=1.0))

@@ -29,6 +29,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MACS: dict[str | None, Callable[[Complexity], int]] = {
     None: lambda c: c.total_macs,
     'layers': lambda c: c.total_macs - c.products,
+    'binary': lambda c: round(c.total_macs * 1e9 / 2**30),
     'thop': lambda c: c.total_macs - c.products + 4 * c.normed,
     'mmcv': lambda c: c.total_macs - c.products + 2 * c.normed + c.rectified + c.biased,
     'mmcv_with_attention': lambda c: c.total_macs + 2 * c.normed + c.rectified + c.biased,
