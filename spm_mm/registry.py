@@ -83,9 +83,9 @@ def suggest(value: Any, allowed: list[str]) -> str:
 def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
     """Build an inner part of a model from its config.
 
-    While a host builds a model, mmengine looks bare type names up in the host's registry. This
-    helper adds the scope ``spm_mm`` where a type has none, so that ``merging=dict(type='Name')``
-    means the same in every host.
+    While a framework builds a model, mmengine looks bare type names up in the framework's registry.
+    This helper adds the scope ``spm_mm`` where a type has none, so that ``merging=dict(type='Name')``
+    means the same in every framework.
 
     Args:
         cfg: ``dict(type=..., **options)``; it is not changed.

@@ -26,7 +26,7 @@ OPTIONAL = ('peft',)
 # Pages of the site that are files of the root.
 FROM_ROOT = {'changelog.md', 'contributing.md'}
 # Packages without a page of their own in the API: what is compared with, and the stand-in for mmcv.
-NOT_IN_API = {'literal', 'mmcv_ops'}
+NOT_IN_API = {'mmcv_ops', 'reference'}
 
 
 def named(paths: list[Path]) -> list:

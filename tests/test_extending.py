@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from spm_mm.registry import MODELS
 from tests import testing
-from tests.test_hosts import HOSTS, train_and_predict
+from tests.test_frameworks import FRAMEWORKS, train_and_predict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / 'docs/guides/extending.md').read_text()
@@ -58,9 +58,9 @@ class TestExtensions:
         testing.check_build_twice(config)
         testing.check_round_trip(config)
 
-    @pytest.mark.parametrize('host', HOSTS)
-    def test_both_train_in_the_hosts(self, host: str) -> None:
-        build, batch = HOSTS[host]
+    @pytest.mark.parametrize('framework', FRAMEWORKS)
+    def test_both_train_in_the_frameworks(self, framework: str) -> None:
+        build, batch = FRAMEWORKS[framework]
         train_and_predict(build('WindowMix', 'PoolMerging'), batch())
 
     def test_the_configs(self) -> None:

@@ -1,4 +1,4 @@
-"""The hosts' own inferencers on published files: the user imports nothing of this suite."""
+"""The frameworks' own inferencers on published files: the user imports nothing of this suite."""
 
 import subprocess
 import sys

@@ -11,18 +11,18 @@ from spm_mm.backbones import HierarchicalBackbone
 from spm_mm.registry import MODELS, import_modules, registered
 from tests import testing
 
-HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+FRAMEWORKS = ('mmdet', 'mmseg', 'mmpretrain')
 # From below to above: a package imports those before it alone.
 LAYERS = ('ops', 'layers', 'attention', 'merging', 'backbones', 'necks', 'converters')
-MAY_IMPORT_HOSTS = ('heads', 'compat.py')
+MAY_IMPORT_FRAMEWORKS = ('heads', 'compat.py')
 
 
-@pytest.mark.parametrize('host', HOSTS)
+@pytest.mark.parametrize('framework', FRAMEWORKS)
 @pytest.mark.parametrize(('backbone', 'merging'), testing.pairs())
-def test_build_through_host(host: str, backbone: str, merging: str) -> None:
-    """With a bare merging type, too: inside a host's build the default scope is the host's."""
-    registry = __import__(f'{host}.registry', fromlist=['MODELS']).MODELS
-    config = testing.tiny_config(backbone, merging, _scope_=host)
+def test_build_through_framework(framework: str, backbone: str, merging: str) -> None:
+    """With a bare merging type, too: a framework's build has the framework's default scope."""
+    registry = __import__(f'{framework}.registry', fromlist=['MODELS']).MODELS
+    config = testing.tiny_config(backbone, merging, _scope_=framework)
     config['merging'] = dict(type=merging)
     assert isinstance(registry.build(config), registered(HierarchicalBackbone)[backbone])
 
@@ -31,10 +31,12 @@ def run_python(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize('host', HOSTS)
-def test_scope_alone_imports_the_suite(host: str) -> None:
+@pytest.mark.parametrize('framework', FRAMEWORKS)
+def test_scope_alone_imports_the_suite(framework: str) -> None:
     config = testing.tiny_config('PVT', 'StepwiseMerging')
-    done = run_python(f'from {host}.registry import MODELS; print(type(MODELS.build({config!r})))')
+    done = run_python(
+        f'from {framework}.registry import MODELS; print(type(MODELS.build({config!r})))'
+    )
     assert 'spm_mm.backbones.pvt.PVT' in done.stdout, done.stderr
 
 
@@ -79,8 +81,8 @@ def test_imports_point_downwards(root: Path) -> None:
     for path in package.rglob('*.py'):
         part = path.relative_to(package).parts[0]
         for name in imported(path):
-            if name.split('.')[0] in HOSTS:
-                assert part in MAY_IMPORT_HOSTS, f'{path} imports the host {name}'
+            if name.split('.')[0] in FRAMEWORKS:
+                assert part in MAY_IMPORT_FRAMEWORKS, f'{path} imports the framework {name}'
             if name.split('.')[0] == 'mmcv' and part in LAYERS:
                 assert path == package / 'layers' / 'norm.py', f'{path} imports {name}'
             if name.startswith('spm_mm.') and part in LAYERS:

@@ -19,6 +19,10 @@ SIZES = ((64, 64), (33, 47), (70, 97))
 """Image sizes of the checks: even, the odd one next to the smallest, and not square."""
 BFLOAT16_BOUND = 0.03
 """Relative L2 distance of outputs in bfloat16 from float32 ones; 8 bits of a number are 0.004 of it."""
+TINY_DEPTHS = {'SGFormer': (2, 2, 2, 1), 'SwinTransformer': (2, 1, 1, 2)}
+"""Blocks per stage of the smallest model that has every kind of block, where one a stage is too few."""
+STEM_SIDES = {'ShuntedStem': lambda side: (side + 1) // 4}
+"""Output side of a stem that halves twice. Other stems round once, up or down."""
 
 
 def backbones() -> list[str]:
@@ -43,7 +47,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> dict[str, Any]:
-    """Config of a small model of a family: its ``tiny_depths``, 8 channels a head.
+    """Config of a small model of a family: 8 channels a head, depths as :data:`TINY_DEPTHS` says.
 
     Args:
         backbone: Name in the registry, without scope.
@@ -52,7 +56,7 @@ def tiny_config(backbone: str, merging: str | None = None, **options: Any) -> di
     """
     cls = registered(HierarchicalBackbone)[backbone]
     arch = dict(next(iter(cls.arch_settings.values())))
-    arch['depths'] = cls.tiny_depths
+    arch['depths'] = TINY_DEPTHS.get(backbone, (1,) * len(arch['depths']))
     arch['embed_dims'] = tuple(8 * heads for heads in arch['num_heads'])
     config = dict(type=f'{SCOPE}.{backbone}', arch=arch, **options)
     if merging is not None:
@@ -68,8 +72,9 @@ def build_tiny(backbone: str, merging: str | None = None, **options: Any) -> Hie
 def expected_sizes(model: HierarchicalBackbone, height: int, width: int) -> list[tuple[int, int]]:
     """Sizes of the maps of all stages, from what stem and mergings declare."""
     stem = model.stem
-    # Most stems round once, up or down; one that halves twice says itself what becomes of a side.
-    out_side = getattr(stem, 'out_side', lambda side: (side + 3 * int(stem.rounds_up)) // 4)
+    out_side = STEM_SIDES.get(
+        type(stem).__name__, lambda side: (side + 3 * int(stem.rounds_up)) // 4
+    )
     sizes = [(out_side(height), out_side(width))]
     for merging in model.mergings:
         up = int(merging.rounds_up)

@@ -167,14 +167,14 @@ def check_distributions(found: dict[str, str]) -> Iterator[Finding]:
     forks = [name for name in FORKS.values() if name in found]
     if originals and forks:
         yield Finding(
-            'hosts',
+            'frameworks',
             f'two distributions are mixed, which overwrite each other: {", ".join(originals)} beside'
             f' {", ".join(forks)}',
             f'pip uninstall {" ".join(originals + forks)}, then install one of the two, or {SETUP}',
         )
 
 
-def check_hosts(found: dict[str, str]) -> Iterator[Finding]:
+def check_frameworks(found: dict[str, str]) -> Iterator[Finding]:
     forks = not found.keys().isdisjoint(FORKS.values())
     names, setup = (FORKS, FORK_SETUP) if forks else (ORIGINALS, SETUP)
     for module in ORIGINALS:
@@ -240,7 +240,7 @@ def check_operators(found: dict[str, str]) -> Iterator[Finding]:
 
 
 def explain(module: str, name: str, error: str, found: dict[str, str]) -> Iterator[Finding]:
-    """Why a host cannot be imported, where that is a known case."""
+    """Why a framework cannot be imported, where that is a known case."""
     mmcv = found.get('mmcv') or found.get('mmcv-lite', '')
     if module in ('mmdet', 'mmseg') and name == ORIGINALS[module] and number(mmcv) >= (2, 2):
         yield Finding(
@@ -313,7 +313,7 @@ def main() -> None:
         Finding('Python', '.'.join(map(str, sys.version_info[:3]))),
         *check_torch(found),
         *check_distributions(found),
-        *check_hosts(found),
+        *check_frameworks(found),
         *check_operators(found),
         *check_setuptools(found),
         *map(check_checkpoint, args.checkpoints),

@@ -122,17 +122,17 @@ def dump_metric(cfg: Config, out: str) -> DumpResults | None:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
-    predictions = args.out is not None and args.out_item == 'pred'
-    dump = dump_metric(cfg, args.out) if predictions else None
-    load_from(cfg, args.checkpoint)
-    cfg.resume = False
-    if args.show or args.show_dir is not None:
-        draw_predictions(cfg, args)
-    if args.amp:
-        cfg.test_cfg.fp16 = True
-    if args.tta:
-        augment(cfg)
     with explained(cfg, ('test_dataloader',)):
+        predictions = args.out is not None and args.out_item == 'pred'
+        dump = dump_metric(cfg, args.out) if predictions else None
+        load_from(cfg, args.checkpoint)
+        cfg.resume = False
+        if args.show or args.show_dir is not None:
+            draw_predictions(cfg, args)
+        if args.amp:
+            cfg.test_cfg.fp16 = True
+        if args.tta:
+            augment(cfg)
         runner = build_runner(cfg, args.compile)
         settle_checkpoint(runner)
         if dump is not None:

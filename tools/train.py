@@ -92,11 +92,11 @@ def merge_resume(cfg: Config, resume: str | None) -> str | None:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
-    merge_arguments(cfg, args)
-    start_from = merge_resume(cfg, args.resume)
-    if os.environ.get('SLURM_PROCID' if args.launcher == 'slurm' else 'RANK', '0') == '0':
-        lock_work_dir(cfg.work_dir)
     with explained(cfg, ('train_dataloader', 'val_dataloader')):
+        merge_arguments(cfg, args)
+        start_from = merge_resume(cfg, args.resume)
+        if os.environ.get('SLURM_PROCID' if args.launcher == 'slurm' else 'RANK', '0') == '0':
+            lock_work_dir(cfg.work_dir)
         runner = build_runner(cfg, args.compile)
         settle_checkpoint(runner, start_from)
         runner.train()

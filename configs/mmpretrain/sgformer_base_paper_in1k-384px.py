@@ -1,4 +1,4 @@
-# SG-Former-Base on ImageNet-1K at 384 x 384, with the rates and scales of its Table 1 windows of
+# SG-Former-Base on ImageNet-1K at 384 x 384, with the rates and scales of its Table 1, windows of
 # merged tokens (Eq. 4) and its Eq. 5, where the released code has others: no row in any paper.
 _base_ = 'sgformer_base_in1k-384px.py'
 regions = [

@@ -1,4 +1,4 @@
-# SG-Former-Medium on ImageNet-1K, with the rates of its Table 1 windows of merged tokens (Eq. 4)
+# SG-Former-Medium on ImageNet-1K, with the rates of its Table 1, windows of merged tokens (Eq. 4)
 # and its Eq. 5, where the released code has others: no row in any paper.
 _base_ = 'sgformer_medium_in1k.py'
 regions = [

@@ -1,4 +1,4 @@
-# SG-Former-Small on ImageNet-1K at 384 x 384, with the rates of its Table 1 windows of merged
+# SG-Former-Small on ImageNet-1K at 384 x 384, with the rates of its Table 1, windows of merged
 # tokens (Eq. 4) and its Eq. 5, where the released code has others: no row in any paper.
 _base_ = 'sgformer_small_in1k-384px.py'
 regions = [

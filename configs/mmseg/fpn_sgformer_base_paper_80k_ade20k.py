@@ -1,4 +1,4 @@
-# SG-Former-Base with Semantic FPN on ADE20K, with the rates and scales of its Table 1 windows of
+# SG-Former-Base with Semantic FPN on ADE20K, with the rates and scales of its Table 1, windows of
 # merged tokens (Eq. 4) and its Eq. 5, where the released code has others: no row in any paper.
 _base_ = 'fpn_sgformer_base_80k_ade20k.py'
 regions = [

@@ -1,4 +1,4 @@
-# SG-Former-Base with UperNet on ADE20K, with the rates and scales of its Table 1 windows of
+# SG-Former-Base with UperNet on ADE20K, with the rates and scales of its Table 1, windows of
 # merged tokens (Eq. 4) and its Eq. 5, where the released code has others: no row in any paper.
 _base_ = 'upernet_sgformer_base_ade20k.py'
 regions = [

@@ -12,8 +12,8 @@ class WindowAttention(nn.Module):
 
     "Swin Transformer", https://arxiv.org/abs/2103.14030, section 3.2 and Eq. 4. A map whose sides the
     window does not divide is filled up with zeros on the right and bottom, then shifted cyclically.
-    As in the official dense code and the hosts' classes, padding is attended to: it has the keys and
-    values of a zero token. Tokens that only the cyclic shift brings together do not see each other.
+    As in the official dense code and the frameworks' classes, padding is attended to: it has the keys
+    and values of a zero token. Tokens that only the cyclic shift brings together do not see each other.
 
     Args:
         channels: Width C of a token.

@@ -3,6 +3,7 @@
 import abc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,8 +63,6 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
     out_types: ClassVar[tuple[str, ...]] = ('featmap', 'avg_featmap')
     dense_types: ClassVar[tuple[str, ...]] = ('featmap', 'tokens')
     """Those of :attr:`out_types` that are for dense tasks: one output a stage, not a vector."""
-    tiny_depths: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
-    """Blocks per stage of the smallest model that has every kind of block, for tests."""
     takes_tokens: ClassVar[bool] = False
     """Whether the family has :meth:`build_token_block`, so that a merging may leave the grid, and
     ``out_type='tokens'``."""
@@ -115,8 +114,8 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
             )
         check_count('in_channels', in_channels)
         check_count('frozen_stages', frozen_stages, -1, total)
-        if not 0 <= drop_path_rate < 1:
-            raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate}')
+        if not isinstance(drop_path_rate, Real) or not 0 <= drop_path_rate < 1:
+            raise UserError(f'drop_path_rate must be from 0 to below 1, got {drop_path_rate!r}')
         if with_cp not in (False, True, 'mlp'):
             raise UserError(f"with_cp must be False, 'mlp' or True, got {with_cp!r}")
         self.in_channels = in_channels
@@ -151,6 +150,8 @@ class HierarchicalBackbone(BaseModule, abc.ABC):
         if len(set(lengths.values())) != 1:
             raise UserError(f'the lists of arch must have one entry for each stage, got {lengths}')
         for key in ('embed_dims', 'depths'):
+            if key not in lengths:
+                raise UserError(f'{key} of arch must be a list, got {arch[key]!r}')
             for value in arch[key]:
                 check_count(f'each of {key}', value)
         return dict(arch)

@@ -177,7 +177,6 @@ class SGFormer(HierarchicalBackbone):
         )
     }
     default_merging = {'type': 'SGFormerMerging'}
-    tiny_depths = (2, 2, 2, 1)
     # Of one size it compiles as one graph. With dynamic sizes tracing takes many minutes: windows, runs
     # and merged tokens make long expressions of the image's sides.
     compilable = False

@@ -48,10 +48,6 @@ class ShuntedStem(nn.Module):
         self.convs = nn.Sequential(*layers, nn.Conv2d(out_channels, out_channels, 2, stride=2))
         self.norm = nn.LayerNorm(out_channels)
 
-    @staticmethod
-    def out_side(side: int) -> int:
-        return (side + 1) // 4
-
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(conv_on_map(self.convs, x.permute(0, 2, 3, 1)))
 

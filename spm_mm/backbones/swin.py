@@ -64,7 +64,6 @@ class SwinTransformer(HierarchicalBackbone):
     default_merging = {'type': 'SwinMerging'}
     takes_tokens = True
     out_types = (*HierarchicalBackbone.out_types, 'tokens')
-    tiny_depths = (2, 1, 1, 2)
 
     def __init__(
         self,

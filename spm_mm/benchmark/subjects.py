@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.backbones import NAT, HierarchicalBackbone
-from spm_mm.benchmark.hosts import HOST_FORMS, host_twin
+from spm_mm.benchmark.frameworks import FRAMEWORK_FORMS, framework_twin
 from spm_mm.errors import UserError
-from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
 from spm_mm.ops import dpc_knn, neighborhood_attention, neighborhood_attention_reference
+from spm_mm.reference import make_reference
 from spm_mm.registry import MODELS, SCOPE, registered, suggest
 
-AGAINST = ('host', 'literal', 'with_cp')
+AGAINST = ('framework', 'reference', 'with_cp')
 
 
 @dataclass(frozen=True)
@@ -87,34 +87,35 @@ def subject_of(spec: str) -> Subject:
 def rivals_of(subject: Subject, against: str) -> list[Subject]:
     """The subject, and what it is to be set beside, both with the same weights.
 
-    ``'literal'`` is the same network by :mod:`spm_mm.literal`, ``'with_cp'`` the two that recompute the
-    activations of their MLPs or their whole blocks in the backward pass. ``'host'`` is the framework's
-    own class in its dense form: four maps, no class token and no norm that ours would have for a
-    classifier.
+    ``'reference'`` is the same network by :mod:`spm_mm.reference`, ``'with_cp'`` the two that recompute
+    the activations of their MLPs or their whole blocks in the backward pass. ``'framework'`` is the
+    framework's own class in its dense form: four feature maps, no class token and no norm that ours
+    would have for a classifier.
 
     Raises:
-        UserError: If ``against`` is ``'host'`` and no host has this backbone, or not with this merging.
+        UserError: If ``against`` is ``'framework'`` and no framework has this backbone and merging.
     """
     if against in CHANGES:
         twins = (_twin(subject, *change) for change in CHANGES[against].items())
         return [dataclasses.replace(subject, base=subject.name), *twins]
     model = subject.make()
     name = type(model).__name__
-    if name not in HOST_FORMS:
+    if name not in FRAMEWORK_FORMS:
         raise UserError(
-            f'--against host: no host has {name}; allowed are {", ".join(sorted(HOST_FORMS))}'
+            f'--against framework: no framework has {name}; allowed are'
+            f' {", ".join(sorted(FRAMEWORK_FORMS))}'
         )
-    form = HOST_FORMS[name]
+    form = FRAMEWORK_FORMS[name]
 
     def dense() -> nn.Module:
         return type(model)(model.arch, drop_path_rate=model.drop_path_rate)
 
     if not dense().state_dict().keys() <= model.state_dict().keys():
         raise UserError(
-            f'--against host: the host has {name} with its own merging and attention alone'
+            f'--against framework: the framework has {name} with its own merging and attention alone'
         )
     ours = dataclasses.replace(subject, make=dense, base=subject.name)
-    return [ours, _twin(ours, form.host, lambda own: host_twin(own, form))]
+    return [ours, _twin(ours, form.framework, lambda own: framework_twin(own, form))]
 
 
 def _recompute(attribute: str) -> Callable[[nn.Module], nn.Module]:
@@ -128,7 +129,7 @@ def _recompute(attribute: str) -> Callable[[nn.Module], nn.Module]:
 
 
 CHANGES = {
-    'literal': {'literal': make_literal},
+    'reference': {'reference': make_reference},
     'with_cp': {"with_cp 'mlp'": _recompute('recompute'), 'with_cp True': _recompute('with_cp')},
 }
 
@@ -144,7 +145,7 @@ def _twin(subject: Subject, label: str, change: Callable[[nn.Module], nn.Module]
 
 
 def gle_subjects() -> list[Subject]:
-    """SPM's guided local enhancement alone, at the three widths of PVT, beside its literal form.
+    """SPM's guided local enhancement at the three widths of PVT, and its reference implementation.
 
     Its map is that of an image of the size given.
     """
@@ -162,7 +163,7 @@ def gle_subjects() -> list[Subject]:
             return torch.randn(batch, *shape, channels)
 
         ours = Subject(f'GLE {channels}', make, draw, f'GLE {channels}', part=True)
-        subjects += [ours, _twin(ours, 'literal', make_literal)]
+        subjects += [ours, _twin(ours, 'reference', make_reference)]
     return subjects
 
 

@@ -1,6 +1,6 @@
-"""Checkpoints of others to ours: one file a source, all reached through :func:`convert_checkpoint`."""
+"""Convert checkpoints of other code bases, with one file for each source."""
 
-from spm_mm.converters.base import Conversion, Converter, Twin, converters, get_converter
+from spm_mm.converters.base import Conversion, Converter, converters, get_converter
 from spm_mm.registry import import_modules
 
 import_modules(__name__, globals())
@@ -17,7 +17,6 @@ __all__ = [
     'Conversion',
     'Converted',
     'Converter',
-    'Twin',
     'Weights',
     'convert_checkpoint',
     'converters',

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
-from spm_mm.backbones.loading import split_unused
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
 Rules = Sequence[tuple[str, Callable[[re.Match], str]]]
-"""Patterns of whole keys, each with the name that its match gives."""
+"""Patterns of whole keys, each with a function from the match to our name."""
 
 
 def rename_by(rules: Rules, key: str) -> str | None:
-    """The name that the first fitting rule gives to a key; None if none fits."""
+    """Rename a key by the first rule that matches; None if no rule does."""
     for pattern, name in rules:
         if match := re.fullmatch(pattern, key):
             return name(match)
@@ -25,12 +24,13 @@ def rename_by(rules: Rules, key: str) -> str | None:
 
 
 def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
-    """Blocks of each of four stages.
+    """Count the blocks of each of the four stages.
 
     Args:
         state_dict: The official weights.
-        pattern: How the keys of a block begin, with its number as the only group; ``{0}`` stands for
-            the stage counted from 0, ``{1}`` for the stage counted from 1; other braces are doubled.
+        pattern: Pattern of the start of a block's keys, with the number of the block as the only
+            group. ``{0}`` stands for the stage counted from 0, ``{1}`` for the stage counted from 1.
+            Other braces are doubled.
     """
     patterns = [re.compile(pattern.format(i, i + 1)) for i in range(4)]
     return tuple(len({m[1] for key in state_dict if (m := p.match(key))}) for p in patterns)
@@ -43,17 +43,17 @@ def find_arch(
     pattern: str,
     fits: Callable[[Mapping[str, Any]], bool],
 ) -> str:
-    """Name of the architecture that a checkpoint belongs to, told from its blocks per stage.
+    """Find the architecture of a checkpoint by its number of blocks per stage.
 
     Args:
-        family: The backbone whose architectures come into question.
-        name: What the official models are called.
+        family: The backbone whose architectures are searched.
+        name: Name of the official models, for the error message.
         state_dict: The official weights.
-        pattern: Of the blocks, see :func:`count_blocks`.
-        fits: What else must hold, given the settings of an architecture with as many blocks.
+        pattern: Pattern of the blocks, see :func:`count_blocks`.
+        fits: Further condition on the settings of an architecture with these numbers of blocks.
 
     Raises:
-        UserError: If there is none, so that it is no checkpoint of these models.
+        UserError: If no architecture fits.
     """
     depths = count_blocks(state_dict, pattern)
     for arch, settings in family.arch_settings.items():
@@ -68,22 +68,22 @@ def find_arch(
 
 @dataclass(frozen=True)
 class Conversion:
-    """An official state dict under our names, and what became of every key."""
+    """An official state dict under our names, and a record of what happened to every key."""
 
     state_dict: dict[str, Tensor]
     names: dict[str, tuple[str, ...]]
-    """Official key to ours; several where a tensor was split."""
+    """Official key to our keys. There are several if the tensor was split."""
     reshaped: dict[str, tuple[str, ...]]
-    """Those of :attr:`names` whose tensor was split or got another shape."""
+    """The part of :attr:`names` whose tensors were split or got another shape."""
     dropped: dict[str, str] = field(default_factory=dict)
-    """Official key that has no counterpart on purpose, to the reason."""
+    """Official key without a counterpart in our model, to the reason."""
     unexpected: list[str] = field(default_factory=list)
     """Official keys that the converter does not know."""
     missing: list[str] = field(default_factory=list)
     """Our keys that the official state dict does not fill."""
 
     def report(self) -> str:
-        """Every key that was not simply renamed, in words."""
+        """List every key that was not simply renamed."""
         lines = [
             f'{len(self.state_dict)} tensors written from {len(self.names)} official ones',
             *(f'reshaped: {key} -> {", ".join(ours)}' for key, ours in self.reshaped.items()),
@@ -95,21 +95,21 @@ class Conversion:
 
 
 HEADS = ('head.weight', 'head.fc.weight', 'classifier.weight')
-"""What the sources call the weights of a classifier's last layer."""
+"""Names that the sources give to the weights of a classifier's last layer."""
 
 
 def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
-    """Number of classes of a classifier's weights; None if they have no such layer."""
+    """Count the classes of a classifier's weights; None if they have no classification layer."""
     return next((len(state_dict[key]) for key in HEADS if key in state_dict), None)
 
 
 def vector_or_maps(state_dict: Mapping[str, Tensor]) -> str:
-    """``out_type`` of the backbone: a vector for a classifier, else the feature maps."""
+    """Choose the backbone's ``out_type``: a vector for a classifier, else the feature maps."""
     return 'featmap' if count_classes(state_dict) is None else 'avg_featmap'
 
 
 class Classifier(nn.Module):
-    """A backbone that puts out a vector, and a linear layer, under MMPretrain's names."""
+    """A backbone that returns a vector, and a linear layer, under the names that MMPretrain uses."""
 
     def __init__(self, backbone: nn.Module, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def of(cls, backbone: HierarchicalBackbone, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        """With as many classes as the weights have; without a last layer the backbone alone."""
+        """Build it for the classes of the weights; only the backbone if they have no last layer."""
         classes = count_classes(state_dict)
         if classes is None:
             return nn.ModuleDict({'backbone': backbone})
@@ -128,107 +128,66 @@ class Classifier(nn.Module):
         return self.head['fc'](self.backbone(x)[-1])
 
 
-def run_classifier(
-    model: Classifier, dense: HierarchicalBackbone
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Logits of a classifier, and the maps of the dense form of its backbone with its weights."""
-
-    def run(x: Tensor) -> dict[str, Tensor]:
-        weights = model.backbone.state_dict()
-        split_unused(dense, weights)
-        dense.load_state_dict(weights)
-        maps = dense.to(x).train(model.training)(x)
-        return {'logits': model(x)} | {f'stage{i}': out for i, out in enumerate(maps, start=1)}
-
-    return run
-
-
-@dataclass(frozen=True)
-class Twin:
-    """Our counterpart of an official model, to be compared with it."""
-
-    module: nn.Module
-    """Takes the converted state dict."""
-    run: Callable[..., dict[str, Tensor]]
-    """From the official inputs to the outputs, by the names of the reference fixtures."""
-    prefix: str = ''
-    """How the official keys begin in a whole model, where this is a part of one."""
-
-
 class Converter(abc.ABC):
-    """Names of one official code base, mapped to ours.
+    """Map the names of one official code base to ours.
 
     A subclass registers itself under its :attr:`source`.
     """
 
     source: ClassVar[str]
-    """What ``tools/model_converters/convert.py`` calls it."""
+    """Name of the source in ``tools/model_converters/convert.py``."""
     description: ClassVar[str]
-    """Which code base and models it reads."""
-    families: ClassVar[tuple[str, ...]] = ()
-    """Families of the reference fixtures that it covers."""
-    fixtures: ClassVar[tuple[str, ...]] = ()
-    """Names of the fixtures that must be there and agree."""
+    """Code base and models that it reads."""
     averaged: ClassVar[bool] = False
-    """Whether the official evaluation takes the averaged weights of a file that has both."""
+    """Whether the official evaluation uses the averaged weights of a file that has both kinds."""
 
     def __init_subclass__(cls) -> None:
         if 'source' in vars(cls):
             converters[cls.source] = cls()
 
     def doubt(self, clues: str, named: bool) -> str | None:
-        """Why weights may be of another network that has the same keys and shapes; None if not.
+        """Reason to doubt that the weights belong to this source; None if there is none.
+
+        Another network may have the same keys and shapes.
 
         Args:
-            clues: What the file says of itself: its name, model type, settings.
+            clues: What the file says about itself: its name, model type and settings.
             named: Whether the user named this source.
         """
         return None
 
     @abc.abstractmethod
     def rename(self, key: str) -> str | None:
-        """Our name of an official tensor; None if it is unknown.
+        """Rename an official tensor; None if it is unknown.
 
-        Where one of our tensors is several official ones, each is named ``NAME#0``, ``NAME#1`` and so
-        on, in the order in which they are joined along the first dimension.
+        If one of our tensors consists of several official ones, these are named ``NAME#0``, ``NAME#1``
+        and so on, in the order in which they are joined along the first dimension.
         """
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """Our tensors, by our names, of an official tensor that was renamed to ``name``."""
+        """Turn an official tensor that was renamed to ``name`` into our tensors, by our names."""
         return {name: tensor}
 
     def dropped(self, key: str) -> str | None:
-        """Why an official tensor has no counterpart; None if it has one.
+        """Reason why an official tensor has no counterpart; None if it has one.
 
-        Also asked with our name of a part of a tensor that was split, where the model lacks it.
+        If a tensor was split and our model lacks a part, this method also gets our name of that part.
         """
         return None
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        """Our counterpart of an official model or part of one. Needed by sources with fixtures alone.
-
-        Args:
-            callable_name: Name of its class or function in the official code.
-            config: Its settings, as the reference fixtures have them.
-            state_dict: Its weights; the counterpart does not hold them yet.
-        """
-        raise NotImplementedError(f'the source {self.source} has no reference fixtures')
-
     @abc.abstractmethod
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        """Our model that an official checkpoint belongs to, told from its shapes.
+        """Build our model for an official checkpoint, as its keys and shapes say.
 
         Raises:
-            ValueError: If it is no checkpoint of this source.
+            ValueError: If it is not a checkpoint of this source.
         """
 
     def convert(self, state_dict: Mapping[str, Tensor], module: nn.Module) -> Conversion:
         """Convert an official state dict for one of our modules.
 
-        Nothing is raised over single keys: the result reports every missing, unexpected, dropped and
-        reshaped one.
+        A single key raises no error. The result reports every key that is missing, unexpected, dropped
+        or reshaped.
         """
         ours: dict[str, Tensor] = {}
         names, reshaped, dropped, unexpected = {}, {}, {}, []
@@ -266,7 +225,7 @@ class Converter(abc.ABC):
 def _join(
     names: Mapping[str, str | None], state_dict: Mapping[str, Tensor]
 ) -> Iterator[tuple[list[str], str | None, Tensor]]:
-    """Official keys with our name and their tensor; pieces of one of our tensors joined."""
+    """Yield official keys, our name and the tensor; pieces of one of our tensors are joined."""
     pieces: dict[str, dict[int, str]] = {}
     for key, name in names.items():
         whole, _, place = (name or '').partition('#')
@@ -284,7 +243,7 @@ converters: dict[str, Converter] = {}
 
 
 def get_converter(source: str) -> Converter:
-    """The converter of a source.
+    """Return the converter of a source.
 
     Raises:
         ValueError: If there is none.

@@ -1,4 +1,4 @@
-"""LIT (ziplab/LIT): LIT-Tiny's code base and that of small, medium and base, with the dense forms."""
+"""LIT (ziplab/LIT): tiny, and small, medium and base, as classifiers and dense backbones."""
 
 import math
 from collections.abc import Mapping
@@ -7,16 +7,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from spm_mm.backbones import LIT
-from spm_mm.converters.base import Classifier, Twin, find_arch, rename_by, run_classifier
+from spm_mm.converters.base import Classifier, find_arch, rename_by
 from spm_mm.converters.pvt import PVTConverter
-from spm_mm.layers import conv_on_map
-from spm_mm.merging import DeformableMerging
 
 MERGING = {'dconv': 'conv', 'dconv.conv_offset': 'offset', 'norm_layer': 'norm'}
 PART = r'(dconv|dconv\.conv_offset|norm_layer)\.(\w+)'
-# Tried in order on the whole key, before those of PVT.
+# Tried in order on the whole key, before the rules of PVT.
 RULES = (
-    (PART, lambda m: f'merging.{MERGING[m[1]]}.{m[2]}'),
     (rf'patch_embed(\d)\.{PART}', lambda m: _merging(int(m[1]) - 2, m[2], m[3])),
     (rf'layers\.(\d)\.downsample\.{PART}', lambda m: _merging(int(m[1]), m[2], m[3])),
     (r'patch_embed\.proj\.(\w+)', lambda m: f'backbone.stem.conv.{m[1]}'),
@@ -35,22 +32,10 @@ def _merging(transition: int, part: str, kind: str) -> str:
 
 
 class LITConverter(PVTConverter):
-    """LIT-Tiny's names are PVT's but for the attention and the merging."""
+    """LIT-Tiny has the names of PVT except in the attention and the merging."""
 
     source = 'lit'
     description = 'ziplab/LIT, ImageNet classifiers and dense backbones'
-    families = ('lit',)
-    fixtures = (
-        'dtm',
-        'dtm_wide',
-        'lit_ti',
-        'lit_ti_dense',
-        'lit_small',
-        'lit_small_det',
-        'lit_small_seg',
-        'lit_medium',
-        'lit_base',
-    )
 
     def rename(self, key: str) -> str | None:
         return rename_by(RULES, key) or super().rename(key)
@@ -66,7 +51,7 @@ class LITConverter(PVTConverter):
 
     def dropped(self, key: str) -> str | None:
         if key.endswith('relative_position_index'):
-            return 'follows from the size of the map'
+            return 'follows from the size of the feature map'
         return super().dropped(key)
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -77,21 +62,6 @@ class LITConverter(PVTConverter):
 
         pattern = r'(?:layers\.{0}\.blocks|block{1})\.(\d+)\.'
         return _model(find_arch(LIT, 'LIT', state_dict, pattern, fits), state_dict)
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        if callable_name == 'DeformablePatchEmbed_GELU':
-            part = DeformableMerging(config['in_channels'], config['out_channels'])
-            return Twin(nn.ModuleDict({'merging': part}), lambda x: _run_merging(part, x))
-        model = self.model_for(state_dict)
-        if isinstance(model, Classifier):
-            dense = LIT(model.backbone.arch, img_size=_image_size(state_dict))
-            return Twin(model, run_classifier(model, dense))
-        return Twin(
-            model,
-            lambda x: {f'stage{i}': out for i, out in enumerate(model['backbone'](x), start=1)},
-        )
 
 
 def _model(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -109,9 +79,3 @@ def _image_size(state_dict: Mapping[str, Tensor]) -> int:
         return 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
     table = state_dict['layers.2.blocks.0.attn.relative_position_bias_table']
     return 16 * (math.isqrt(len(table)) + 1) // 2
-
-
-def _run_merging(merging: DeformableMerging, x: Tensor) -> dict[str, Tensor]:
-    x = x.permute(0, 2, 3, 1)
-    outputs = {'out_map': merging(x), 'offset_map': conv_on_map(merging.offset, x)}
-    return {name: out.permute(0, 3, 1, 2) for name, out in outputs.items()}

@@ -4,12 +4,11 @@ segmentors.
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from spm_mm.backbones import NAT
-from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
+from spm_mm.converters.base import Classifier, Converter, find_arch, rename_by
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
 MERGING = {'reduction': 'conv', 'norm': 'norm'}
@@ -40,8 +39,6 @@ class NATConverter(Converter):
     description = (
         'SHI-Labs/Neighborhood-Attention-Transformer, ImageNet classifiers and dense backbones'
     )
-    families = ('nat',)
-    fixtures = ('nat_mini', 'nat_tiny')
 
     def rename(self, key: str) -> str | None:
         return rename_by(RULES, key)
@@ -63,17 +60,6 @@ class NATConverter(Converter):
         if any(f'norm{i}.weight' in state_dict for i in range(4)):
             return nn.ModuleDict({'backbone': NAT(_arch(state_dict))})
         return Classifier.of(NAT(_arch(state_dict), out_type='avg_featmap'), state_dict)
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        # The fixtures hold the weights of both forms.
-        arch = _arch(state_dict)
-        dense = NAT(arch)
-        model = Classifier.of(NAT(arch, out_type='avg_featmap'), state_dict)
-        for norm, other in zip(model.backbone.norms, dense.norms, strict=True):
-            norm.add_module('out', other.out)
-        return Twin(model, run_classifier(model, dense))
 
 
 def _arch(state_dict: Mapping[str, Tensor]) -> str:

@@ -3,22 +3,18 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
-from spm_mm.attention import assign
 from spm_mm.backbones import PaCaViT
 from spm_mm.converters.base import (
     Classifier,
     Conversion,
     Converter,
-    Twin,
     count_blocks,
     find_arch,
     vector_or_maps,
 )
-from spm_mm.registry import MODELS
 
 STEM = {'proj.0': 'conv1', 'proj.1': 'conv2', 'norm': 'norm'}
 BLOCK = {
@@ -29,7 +25,7 @@ BLOCK = {
     'attn.clustering.clustering.2': 'attn.clustering.mix',
     'attn.clustering.clustering.4': 'attn.clustering.to_clusters',
 }
-# Of a ConvMixer block of the teacher: the order is convolution, GELU, norm, twice.
+# A ConvMixer block of the teacher: convolution, GELU and norm, twice.
 MIXER = {
     '0.fn.0': 'depthwise.0',
     '0.fn.2': 'depthwise.2',
@@ -77,25 +73,6 @@ def _block(name: str) -> str:
 class PaCaConverter(Converter):
     source = 'paca'
     description = 'iVMCL/PaCaViT'
-    families = ('paca',)
-    fixtures = (
-        *(
-            f'pacavit_{name}'
-            for arch in ('tiny', 'small', 'base')
-            for name in (f'{arch}_p2cconv_100_0', f'{arch}_p2cconv_100_0_downstream')
-        ),
-        *(f'pacavit_convmixer_{arch}_100' for arch in ('tiny', 'small', 'base')),
-        'pacavit_convmixer_small_100_downstream',
-        'pacavit_small_p2cmlp_100_0',
-        'pacavit_small_p2cmlp_100_0_downstream',
-        'pacavit_small_p2cconv_100',
-        'pacavit_small_p2cconv_100_blockwise',
-        'pacavit_small_p2cconv_100_49',
-        'pacavit_small_p2cconv_49_100',
-        'pacavit_small_p2cconv_49_0',
-        'pacavit_small_p2cconv_2_0',
-        'paca_seg_head',
-    )
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(weight|bias)', key):
@@ -122,7 +99,7 @@ class PaCaConverter(Converter):
         return 'a constant' if key.endswith('.blur_filter') else None
 
     def convert(self, state_dict: Mapping[str, Tensor], module: nn.Module) -> Conversion:
-        # The last layer of an MLP has the number that a convolution's second layer has.
+        # The last layer of an MLP has the same number as the second layer of a convolution.
         mlp = _clustering(state_dict) == 'mlp'
         official = {
             key.replace('.clustering.clustering.2.', '.clustering.clustering.4.')
@@ -140,45 +117,14 @@ class PaCaConverter(Converter):
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
         return Classifier.of(_backbone(state_dict), state_dict)
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        if callable_name == 'PaCaSegHead':
-            head = _head(state_dict, dropout_ratio=0.0)
-
-            def run_head(maps: list[Tensor]) -> dict[str, Tensor]:
-                logits, clusters = head.forward_with_clusters(maps)
-                return {'logits_map': logits, 'aux_map': clusters}
-
-            return Twin(nn.ModuleDict({'decode_head': head}), run_head, prefix='decode_head.')
-
-        model = nn.ModuleDict({'backbone': _backbone(state_dict, out_type='featmap')})
-        if 'head.weight' in state_dict:
-            model = Classifier.of(model['backbone'], state_dict)
-        backbone = model.get_submodule('backbone')
-
-        def run(x: Tensor) -> dict[str, Tensor]:
-            maps = backbone(x)
-            outputs = {f'stage{i}': out for i, out in enumerate(maps, start=1)}
-            if isinstance(model, Classifier):
-                outputs['logits'] = model.head['fc'](maps[-1].mean(dim=(2, 3)))
-            if backbone.teacher is not None:
-                guides = backbone.guide_stages(backbone.stem(x), x)
-                for i, (logits, teacher_map) in enumerate(guides, start=1):
-                    outputs[f'assign{i}'] = assign(logits)
-                    outputs[f'teacher_stage{i}'] = teacher_map.permute(0, 3, 1, 2)
-            return outputs
-
-        return Twin(model, run)
-
 
 def _clustering(state_dict: Mapping[str, Tensor]) -> str | None:
-    """What kind of clustering an official model has of its own."""
+    """Find the kind of clustering in the blocks of an official model; None if there is none."""
     last = {m[1] for key in state_dict if (m := re.search(r'\.clustering\.clustering\.(\d)', key))}
     return None if not last else 'conv' if '4' in last else 'mlp'
 
 
-def _backbone(state_dict: Mapping[str, Tensor], out_type: str | None = None) -> PaCaViT:
+def _backbone(state_dict: Mapping[str, Tensor]) -> PaCaViT:
     stages = range(1, 5)
     clustering = _clustering(state_dict)
     last = {'conv': 4, 'mlp': 2, None: None}[clustering]
@@ -198,33 +144,10 @@ def _backbone(state_dict: Mapping[str, Tensor], out_type: str | None = None) -> 
         num_clusters.append(len(state_dict.get(own.format(0), external)))
         owners = [j for j in range(depths[i - 1]) if own.format(j) in state_dict]
         intervals.append(owners[1] if len(owners) > 1 else 0)
-    if out_type is None:
-        out_type = vector_or_maps(state_dict)
     return PaCaViT(
         arch,
         num_clusters=num_clusters,
         clustering=clustering,
         clustering_interval=intervals,
-        out_type=out_type,
-    )
-
-
-def _head(state_dict: Mapping[str, Tensor], prefix: str = '', **options: Any) -> nn.Module:
-    """PaCaHead, which needs MMSegmentation."""
-    convs = re.compile(rf'{re.escape(prefix)}convs\.(\d+)\.')
-    levels = len({m[1] for key in state_dict if (m := convs.match(key))})
-    return MODELS.build(
-        dict(
-            type='spm_mm.PaCaHead',
-            _scope_='mmseg',  # whose losses it takes
-            in_channels=[
-                state_dict[f'{prefix}convs.{i}.conv.weight'].shape[1] for i in range(levels)
-            ],
-            in_index=list(range(levels)),
-            channels=len(state_dict[f'{prefix}proj.conv.weight']),
-            num_classes=len(state_dict[f'{prefix}conv_seg.weight']),
-            norm_cfg=dict(type='BN'),
-            align_corners=False,
-            **options,
-        )
+        out_type=vector_or_maps(state_dict),
     )

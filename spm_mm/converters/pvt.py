@@ -3,13 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from spm_mm.backbones import PVT
-from spm_mm.converters.base import Classifier, Converter, Twin, find_arch, rename_by, run_classifier
-from spm_mm.merging import GuidedLocalEnhancement, MultiScaleAggregation, StepwiseMerging
+from spm_mm.converters.base import Classifier, Converter, find_arch, rename_by
 
 # Tried in order on the whole key; the first that matches is taken.
 STAGE_RULES = (
@@ -50,24 +48,14 @@ def _spm(key: str) -> str:
 class PVTConverter(Converter):
     source = 'pvt'
     description = 'whai362/PVT v1 and Yonghao-Yu/StepwisePatchMerging'
-    families = ('pvt', 'spm')
-    fixtures = (
-        *(f'{kind}_{arch}' for kind in ('pvt', 'spm_pvt') for arch in PVT.arch_settings),
-        'spm_gle',
-        'spm_module',
-        'spm_msa',
-    )
 
     def rename(self, key: str) -> str | None:
-        if name := rename_by(STAGE_RULES, key):
-            return name
-        part = _spm(key)
-        return part if part != key else None
+        return rename_by(STAGE_RULES, key)
 
     def reshape(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         if not name.endswith('position.table') or tensor.ndim != 3:
             return {name: tensor}
-        # A table may have one row more than its grid: the first, which belongs to the class token.
+        # A table may have one row more than its grid: the first row belongs to the class token.
         for rows in (0, 1):
             side = math.isqrt(tensor.shape[1] - rows)
             if side * side == tensor.shape[1] - rows:
@@ -79,7 +67,7 @@ class PVTConverter(Converter):
 
     def dropped(self, key: str) -> str | None:
         if key.startswith('backbone.stages.3.cls_'):
-            return 'of the class token, which the dense form does not have'
+            return 'belongs to the class token, which the dense backbone does not have'
         return None
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -87,39 +75,10 @@ class PVTConverter(Converter):
             PVT, 'PVT', state_dict, r'block{1}\.(\d+)\.', lambda _: 'pos_embed1' in state_dict
         )
         size = 4 * math.isqrt(state_dict['pos_embed1'].shape[1])
-        # The official dense code has no norm behind the last stage.
+        # The official dense code has no norm after the last stage.
         out_type = 'cls_token' if 'norm.weight' in state_dict else 'featmap'
         backbone = PVT(arch, merging=_merging(state_dict), out_type=out_type, img_size=size)
         return Classifier.of(backbone, state_dict)
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        if callable_name == 'MultiScaleAggregation':
-            part = MultiScaleAggregation(
-                config['in_dim'],
-                config['out_dim'],
-                config['kernel_sizes'],
-                config['expand_ratio'],
-                norm_cfg={'type': 'BN'},
-            )
-            return _part_twin('aggregation', part, prefix='msa.')
-        if callable_name == 'GuidedLocalEnhancement':
-            part = GuidedLocalEnhancement(
-                config['dim'],
-                'conv',
-                config['gtg_kernel'],
-                config['num_heads'],
-                norm_cfg={'type': 'BN'},
-            )
-            return _part_twin('enhancement', part, prefix='gle.')
-        if callable_name == 'StepwisePatchMerging':
-            part = StepwiseMerging(config['in_dim'], config['out_dim'])
-            return Twin(part, lambda x: {'out_map': part(x).permute(0, 3, 1, 2)})
-        model = self.model_for(state_dict)
-        size = 4 * model.backbone.stages[0].position.table.shape[1]
-        dense = PVT(model.backbone.arch, merging=_merging(state_dict), img_size=size)
-        return Twin(model, run_classifier(model, dense))
 
 
 def _merging(state_dict: Mapping[str, Tensor]) -> list[dict]:
@@ -131,10 +90,3 @@ def _merging(state_dict: Mapping[str, Tensor]) -> list[dict]:
         }
         for i in (2, 3, 4)
     ]
-
-
-def _part_twin(name: str, part: nn.Module, prefix: str) -> Twin:
-    def run(x: Tensor) -> dict[str, Tensor]:
-        return {'out_map': part(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)}
-
-    return Twin(nn.ModuleDict({name: part}), run, prefix)

@@ -12,10 +12,8 @@ from spm_mm.backbones import PVTv2
 from spm_mm.converters.base import (
     Classifier,
     Converter,
-    Twin,
     find_arch,
     rename_by,
-    run_classifier,
     vector_or_maps,
 )
 
@@ -63,8 +61,6 @@ MMDET_MLP = {'0': 'fc1', '1': 'dwconv', '4': 'fc2'}
 class PVTv2Converter(Converter):
     source = 'pvtv2'
     description = 'whai362/PVT v2 and NVlabs/SegFormer'
-    families = ('pvtv2',)
-    fixtures = tuple(f'pvt_v2_{arch}' for arch in ('b0', 'b1', 'b2', 'b2_li', 'b3', 'b4', 'b5'))
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'head\.(\w+)', key):
@@ -73,7 +69,7 @@ class PVTv2Converter(Converter):
         return name and f'backbone.{name}'
 
     def arch_of(self, state_dict: Mapping[str, Tensor]) -> str:
-        """Name of the architecture that a checkpoint belongs to."""
+        """Find the architecture of a checkpoint."""
         return find_pvt_v2(
             state_dict,
             r'block{1}\.(\d+)\.',
@@ -86,15 +82,9 @@ class PVTv2Converter(Converter):
         backbone = PVTv2(self.arch_of(state_dict), out_type=vector_or_maps(state_dict))
         return Classifier.of(backbone, state_dict)
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        model = self.model_for(state_dict)
-        return Twin(model, run_classifier(model, PVTv2(model.backbone.arch)))
-
 
 class MMDetPVTv2Converter(Converter):
-    """``PyramidVisionTransformerV2`` of MMDetection, ``MixVisionTransformer`` of MMSegmentation.
+    """``PyramidVisionTransformerV2`` of MMDetection and ``MixVisionTransformer`` of MMSegmentation.
 
     Their norms all have the epsilon 1e-6, where the official code and this suite have 1e-5 in those of
     patch embeddings and reductions: outputs differ by about 1e-5 of their size.
@@ -114,7 +104,7 @@ class MMDetPVTv2Converter(Converter):
             q, kv = tensor.split((len(tensor) // 3, len(tensor) // 3 * 2))
             return {name.replace('.qkv.', '.q.'): q, name.replace('.qkv.', '.kv.'): kv}
         if '.mlp.fc' in name and tensor.ndim == 4:
-            return {name: tensor.flatten(1)}  # 1x1 convolutions there
+            return {name: tensor.flatten(1)}  # 1x1 convolutions in the source
         return {name: tensor}
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -130,14 +120,14 @@ class MMDetPVTv2Converter(Converter):
 def find_pvt_v2(
     state_dict: Mapping[str, Tensor], pattern: str, width: str, hidden: str, linear: str = ''
 ) -> str:
-    """Name of the PVTv2 or MiT that weights belong to.
+    """Find the PVTv2 or MiT architecture that the weights belong to.
 
     Args:
         state_dict: The weights.
-        pattern: Of the blocks, see :func:`~spm_mm.converters.base.count_blocks`.
+        pattern: Pattern of the blocks, see :func:`~spm_mm.converters.base.count_blocks`.
         width: Key of a vector of the last stage's width.
         hidden: Key of the first layer of the first MLP.
-        linear: Key that only the linear attention has; empty where the source has none.
+        linear: Key that only the linear attention has; empty if the source has no linear attention.
     """
     told = (
         len(state_dict.get(width, ())),

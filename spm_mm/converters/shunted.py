@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,10 +9,8 @@ from spm_mm.backbones import ShuntedTransformer
 from spm_mm.converters.base import (
     Classifier,
     Converter,
-    Twin,
     find_arch,
     rename_by,
-    run_classifier,
     vector_or_maps,
 )
 
@@ -46,8 +43,6 @@ def _block(match: re.Match) -> str:
 class ShuntedConverter(Converter):
     source = 'shunted'
     description = 'OliverRensu/Shunted-Transformer, ImageNet classifiers'
-    families = ('shunted',)
-    fixtures = ('shunted_t', 'shunted_s')
 
     def rename(self, key: str) -> str | None:
         return rename_by(RULES, key)
@@ -62,9 +57,3 @@ class ShuntedConverter(Converter):
         )
         out_type = vector_or_maps(state_dict)
         return Classifier.of(ShuntedTransformer(arch, out_type=out_type), state_dict)
-
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        model = self.model_for(state_dict)
-        return Twin(model, run_classifier(model, ShuntedTransformer(model.backbone.arch)))

@@ -4,10 +4,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import SwinTransformer
@@ -15,7 +14,6 @@ from spm_mm.converters.base import (
     Classifier,
     Converter,
     Rules,
-    Twin,
     count_classes,
     find_arch,
     rename_by,
@@ -25,18 +23,18 @@ TABLE = 'relative_position_bias_table'
 
 
 class SwinConverter(Converter):
-    """What all sources share: a table of names, the order of a merging's channels, its tables."""
+    """Base of all sources: a table of names, the order of a merging's channels, position tables."""
 
     rules: ClassVar[Rules]
     """Tried in order on the whole key; the first that matches is taken."""
     width: ClassVar[str]
     """Key of a vector of the first stage's width."""
     blocks: ClassVar[str]
-    """How the keys of a block begin, see :func:`~spm_mm.converters.base.count_blocks`."""
+    """Pattern of the start of a block's keys, see :func:`~spm_mm.converters.base.count_blocks`."""
     pieces_in_turn: ClassVar[bool] = True
-    """Whether the 4 C channels of a merging are the four tokens one after the other, columns before
-    rows; here, and in MMPretrain and its relatives, they are the four tokens of every channel in turn,
-    rows before columns."""
+    """Order of the 4 C channels that a merging reads. True: the four tokens one after the other,
+    columns before rows. False (as here and in MMPretrain, MMDetection and MMSegmentation): the four
+    tokens of each channel in turn, rows before columns."""
 
     def rename(self, key: str) -> str | None:
         if match := re.fullmatch(r'(?:head|head\.fc|classifier)\.(weight|bias)', key):
@@ -66,7 +64,7 @@ class SwinConverter(Converter):
         return Classifier.of(self.build(state_dict, out_type='avg_featmap'), state_dict)
 
     def build(self, state_dict: Mapping[str, Tensor], **options: Any) -> SwinTransformer:
-        """The backbone that weights belong to, told from blocks, width and tables."""
+        """Build the backbone for weights, as their blocks, width and tables say."""
         width = len(state_dict.get(self.width, ()))
         arch = find_arch(
             SwinTransformer,
@@ -79,20 +77,10 @@ class SwinConverter(Converter):
         window_size = (math.isqrt(len(tables[0])) + 1) // 2 if tables else 7
         return SwinTransformer(arch, window_size=window_size, **options)
 
-    def twin(
-        self, callable_name: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-    ) -> Twin:
-        dense = self.build(state_dict)
-        classes, channels = state_dict['head.fc.weight'].shape
-        model = Classifier(dense, channels, classes)
-        return Twin(model, _run(model, self.build(state_dict, out_type='avg_featmap')))
-
 
 class OpenMMLabSwinConverter(SwinConverter):
     source = 'openmmlab-swin'
     description = 'SwinTransformer of MMPretrain, MMDetection and MMSegmentation'
-    families = ('swin',)
-    fixtures = ('swin_t', 'swin_s')
     rules = (
         (r'patch_embed\.projection\.(\w+)', lambda m: f'stem.conv.{m[1]}'),
         (r'patch_embed\.norm\.(\w+)', lambda m: f'stem.norm.{m[1]}'),
@@ -133,23 +121,3 @@ class OfficialSwinConverter(SwinConverter):
     )
     width = 'patch_embed.norm.weight'
     blocks = r'layers\.{0}\.blocks\.(\d+)\.'
-
-
-def _run(model: Classifier, classifier: SwinTransformer) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Maps of the dense form, and what the classifier's form makes of the same weights."""
-
-    @torch.no_grad()
-    def run(x: Tensor) -> dict[str, Tensor]:
-        weights = model.backbone.state_dict()
-        own = classifier.state_dict().keys()
-        classifier.load_state_dict({key: weights[key] for key in own})
-        normed: list[Tensor] = []
-        handle = classifier.norms[-1].register_forward_hook(
-            lambda module, args, out: normed.append(out.permute(0, 3, 1, 2))
-        )
-        logits = model.head['fc'](classifier.to(x).eval()(x)[-1])
-        handle.remove()
-        maps = {f'stage{i}': out for i, out in enumerate(model.backbone(x), start=1)}
-        return {'logits': logits, 'stage4_classifier': normed[0], **maps}
-
-    return run

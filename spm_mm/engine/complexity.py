@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spm_mm.attention import NeighborhoodAttention
 from spm_mm.engine.channels import image_channels
-from spm_mm.literal import make_literal
 from spm_mm.merging import GuidedLocalEnhancement
+from spm_mm.reference import make_reference
 
 __all__ = ['Complexity', 'build_on_meta', 'count_macs', 'default_shape', 'measure']
 
@@ -134,7 +134,7 @@ def default_shape(cfg: Config) -> tuple[int, int]:
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the model of a config of any host, in evaluation mode, without memory for its weights."""
+    """Build the model of a config of any framework in evaluation mode, without memory for weights."""
     init_default_scope(cfg.get('default_scope', 'spm_mm'))
     try:
         with torch.device('meta'):
@@ -155,10 +155,10 @@ def measure(
     masks. What runs in training alone (auxiliary heads) has parameters and no MACs.
 
     Args:
-        cfg: Config of any of the three hosts; it is not changed.
+        cfg: Config of any of the three frameworks; it is not changed.
         shape: Height and width of the image; default :func:`default_shape`.
-        as_published: Count the literal forms (:mod:`spm_mm.literal`), which do the work of the official
-            code that ours spares: SPM's queries, keys and values of every token.
+        as_published: Count the reference implementations (:mod:`spm_mm.reference`), which do the work
+            of the official code that ours spares: SPM's queries, keys and values of every token.
 
     Raises:
         UserError: If a side of ``shape`` is too small for the backbone.
@@ -200,7 +200,7 @@ def measure(
 
     watched = set(names)
     if as_published:
-        make_literal(model)
+        make_reference(model)
     else:
         watched -= _count_as_defined(model)
     for module in watched:
@@ -311,5 +311,5 @@ def _count_as_defined(model: nn.Module) -> set[nn.Module]:
     """
     for module in model.modules():
         if isinstance(module, NeighborhoodAttention):
-            make_literal(module)
+            make_reference(module)
     return {m.qkv for m in model.modules() if isinstance(m, GuidedLocalEnhancement)}

@@ -7,11 +7,9 @@ import errno
 import functools
 import logging
 import re
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +17,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
+from spm_mm.engine.config_keys import allowed_by, frames_of, key_of, keys_of
 from spm_mm.engine.machines import is_broken_link
 from spm_mm.engine.process import say
 from spm_mm.errors import UserError
@@ -27,7 +26,6 @@ __all__ = ['explained', 'name_files']
 
 FILES = ('img_path', 'seg_map_path')
 TRUTHS = ('gt_sem_seg', 'gt_label', 'gt_instances')
-READ = ('data_root', 'ann_file')
 SHOWN = 4
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 DATA_ERRORS = (OSError, AssertionError, ValueError, KeyError)
@@ -40,6 +38,9 @@ HINTS = {
     ' (custom_imports)',
     'unexpected keyword argument': 'the class does not take that key',
     'missing .* required .* argument': 'the class needs that key',
+    'need at least one array to concatenate': 'the dataset has no samples',
+    'None is not a callable object': 'optimizer.type is misspelt, or the module that registers it is'
+    ' not imported (custom_imports)',
 }
 
 
@@ -85,7 +86,7 @@ def explained(cfg: Config, loaders: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        key = _key(error, cfg)
+        key = key_of(error, cfg)
         if key is None:
             raise
         raise UserError(f'{cfg.filename}: {key}: {error}') from error
@@ -106,16 +107,20 @@ def _explain(error: Exception, cfg: Config, loaders: tuple[str, ...]) -> tuple[s
     said = _said(error)
     hints = [hint for pattern, hint in HINTS.items() if re.search(pattern, said)]
     try:
-        key, batch = _key(error, cfg), _batch(error)
+        key, batch = key_of(error, cfg), _batch(error)
         missing = _missing_data(cfg, loaders) if isinstance(error, DATA_ERRORS) else []
+        keys = [key] if key else keys_of(error, cfg)
+        hints.append(allowed_by(error))
     except (
         Exception
     ):  # values that do not compare, a GPU that is lost: the error itself must not be
         return f'{cfg.filename}: {said}', False
-    line = ': '.join(filter(None, [str(cfg.filename), key, batch, *missing, said, *hints]))
-    while_built = isinstance(error, FileNotFoundError) or key is not None
-    in_registry = _frames(error)[0].f_code.co_name == 'build_from_cfg'
-    return line, bool(missing and while_built) or in_registry
+    line = ': '.join(filter(None, [str(cfg.filename), *keys, batch, *missing, said, *hints]))
+    not_found = isinstance(error, FileNotFoundError)
+    in_registry = frames_of(error)[0].f_code.co_name in ('build_from_cfg', 'build_runner_from_cfg')
+    # run_tool shows no traceback of these either.
+    of_a_file = isinstance(error, OSError) and error.filename is not None and not not_found
+    return line, bool(missing and (not_found or key)) or in_registry or of_a_file
 
 
 def _said(error: Exception) -> str:
@@ -125,46 +130,10 @@ def _said(error: Exception) -> str:
     return f'{type(error).__name__}: {line}'
 
 
-def _frames(error: BaseException) -> list[FrameType]:
-    """Frames of an error, the innermost first."""
-    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
-
-
-def _key(error: BaseException, cfg: Config) -> str | None:
-    """The key of the config whose part was being built."""
-    for frame in _frames(error):
-        built = frame.f_locals.get('cfg')
-        if frame.f_code.co_name == 'build_from_cfg' and isinstance(built, Mapping):
-            fitting = {
-                key: sum(name in built and built[name] == value for name, value in part.items())
-                for key, part in _parts(cfg._cfg_dict)
-                if part.get('type') == built.get('type')
-            }
-            key = max(fitting, key=fitting.get) if fitting else f'type={built.get("type")!r}'
-            files = [f'{name}={built[name]}' for name in READ if built.get(name)]
-            return f'{key} ({", ".join(files)})' if files else key
-    return None
-
-
-def _parts(config: Any, key: str = '') -> Iterator[tuple[str, Mapping]]:
-    """Every dict with a type inside a config, and its dotted key."""
-    entries = (
-        config.items()
-        if isinstance(config, Mapping)
-        else enumerate(config)
-        if isinstance(config, list | tuple)
-        else ()
-    )
-    if isinstance(config, Mapping) and 'type' in config:
-        yield key, config
-    for name, value in entries:
-        yield from _parts(value, f'{key}.{name}' if key else str(name))
-
-
 def _batch(error: BaseException) -> str | None:
     """Files of the batch that was being processed, with their ground truth."""
     batch = next(
-        (f.f_locals['data_batch'] for f in _frames(error) if 'data_batch' in f.f_locals), None
+        (f.f_locals['data_batch'] for f in frames_of(error) if 'data_batch' in f.f_locals), None
     )
     if not isinstance(batch, Mapping) or not isinstance(batch.get('data_samples'), list | tuple):
         return None

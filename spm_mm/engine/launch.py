@@ -1,11 +1,11 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: from the command line to a Runner."""
 
 import argparse
-import ast
 import datetime
 import inspect
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from mmengine.runner import Runner
 from spm_mm.engine.atomic_files import write_files_whole
 from spm_mm.engine.checkpoints import CheckpointReportHook, read_checkpoints_safely
 from spm_mm.engine.compile import compile_parts
-from spm_mm.engine.failures import name_files
+from spm_mm.engine.config_files import circle_of, explain_unread, in_a_circle
+from spm_mm.engine.failures import explained, name_files
 from spm_mm.engine.machines import note_machines
 from spm_mm.engine.work_dir import check_config_is_kept
 from spm_mm.errors import UserError
@@ -99,14 +100,14 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: If there is no such file, it cannot be read, or an override does not fit it.
     """
     if not Path(args.config).is_file():
-        raise UserError(f'config {args.config} does not exist')
-    _check_bases(Path(args.config))
+        why = 'is a folder' if Path(args.config).is_dir() else 'does not exist'
+        raise UserError(f'config {args.config} {why}')
+    if circle := circle_of(args.config):
+        raise UserError(in_a_circle(circle))
     try:
         cfg = Config.fromfile(args.config)
     except Exception as error:
-        raise UserError(
-            f'config {args.config} cannot be read: {type(error).__name__}: {_first_line(error)}'
-        ) from error
+        raise UserError(explain_unread(args.config, error)) from error
     if args.cfg_options is not None:
         try:
             cfg.merge_from_dict(args.cfg_options)
@@ -128,41 +129,6 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), '')
 
 
-def _check_bases(file: Path, parents: tuple[Path, ...] = ()) -> None:
-    """Parse a config and what it inherits from, so that a mistake is told with its file and line.
-
-    mmengine tells a mistake in the text without the file, and goes round in a circle of ``_base_``.
-    """
-    file = file.resolve()
-    if file in parents:
-        circle = [*parents[parents.index(file) :], file]
-        raise UserError(f'_base_ goes in a circle: {" -> ".join(map(str, circle))}')
-    if file.suffix != '.py':
-        return
-    try:
-        code = ast.parse(file.read_text(encoding='utf-8'))
-    except (SyntaxError, ValueError) as error:
-        line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
-        text = (getattr(error, 'text', None) or '').strip()
-        raise UserError(f'config {file}{line}: {getattr(error, "msg", error)}: {text}') from error
-    for statement in code.body:
-        named = isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-        if not named or statement.targets[0].id != '_base_':
-            continue
-        try:
-            bases = ast.literal_eval(statement.value)
-        except ValueError:  # an expression: mmengine's own matter
-            continue
-        for base in [bases] if isinstance(bases, str) else bases:
-            if '::' in base:  # of an installed framework
-                continue
-            path = Path(os.path.expanduser(base))
-            path = path if path.is_absolute() else file.parent / path
-            if not path.is_file():
-                raise UserError(f'config {file}: its _base_ {base} does not exist ({path})')
-            _check_bases(path, (*parents, file))
-
-
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config and merge what :func:`add_arguments` understands into it.
 
@@ -172,6 +138,13 @@ def read_config(args: argparse.Namespace) -> Config:
     local_rank = os.environ.get('SLURM_LOCALID') if args.launcher == 'slurm' else None
     os.environ.setdefault('LOCAL_RANK', local_rank or str(args.local_rank))
     cfg = load_config(args)
+    with explained(cfg, ()):
+        _merge_arguments(cfg, args)
+        check_config_is_kept(cfg)
+    return cfg
+
+
+def _merge_arguments(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -186,15 +159,14 @@ def read_config(args: argparse.Namespace) -> Config:
             cfg[name].setdefault('collate_fn', dict(type='default_collate'))
         if args.no_pin_memory:
             cfg[name].pin_memory = False
-    check_config_is_kept(cfg)
-    return cfg
 
 
 def framework_of(cfg: Config) -> str | None:
     """The framework whose model a config has; None if it is of none of :data:`FRAMEWORKS`."""
     if cfg.get('default_scope') in FRAMEWORKS:
         return cfg.default_scope
-    kind = (cfg.get('model') or {}).get('type')
+    model = cfg.get('model')
+    kind = model.get('type') if isinstance(model, Mapping) else None
     classes = inspect.getmro(kind) if inspect.isclass(kind) else ()
     origins = {getattr(c, '__module__', '').partition('.')[0] for c in classes}
     if isinstance(kind, str):

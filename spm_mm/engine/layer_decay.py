@@ -12,7 +12,7 @@ __all__ = ['LayerDecayOptimWrapperConstructor']
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Learning rate and weight decay by part of the model and by depth, in any of the three hosts.
+    """Learning rate and weight decay by part of the model and by depth, in any of the three frameworks.
 
     Takes mmengine's ``paramwise_cfg`` with two differences: ``layer_decay_rate``, and that the rules
     add to each other. A parameter's learning rate is the optimizer's, times the ``lr_mult`` of its

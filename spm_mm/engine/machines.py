@@ -111,10 +111,11 @@ class SeveralMachinesHook(Hook):
       gather them over the network instead (``collect_device='gpu'``, which works on CPUs, too).
 
     Args:
-        timeout: Seconds until a connection without an answer is broken, 4 or more. Default 40.
+        timeout: Seconds until a connection without an answer is broken, 4 or more. Default 30. The
+            processes that are left then take 10 more to find out who is gone, and some to end.
     """
 
-    def __init__(self, timeout: int = 40) -> None:
+    def __init__(self, timeout: int = 30) -> None:
         check_count('timeout', timeout, minimum=4)
         self.timeout = timeout
         self._addresses: set[str] | None = None

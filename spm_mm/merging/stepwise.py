@@ -190,6 +190,7 @@ class DynamicWeighting(nn.Module):
     https://arxiv.org/abs/1903.06586), equations 1 and 3 to 6, with the tokens of a window, the guide
     among them, as the branches: their sum goes through a bottleneck of width max(C / 16, 32), a softmax
     over the tokens makes a weight of each channel of each token, and the weighted tokens are added.
+    The norm of the bottleneck is a LayerNorm, where SKNet has a batch norm.
 
     Args:
         channels: Channels C.
@@ -249,7 +250,7 @@ class StepwiseMerging(Merging):
         weighting: How GLE weighs a window: ``'attention'`` (Eq. 4), or ``'dynamic'``, as SKNet does,
             which the authors tried first (section 5.1).
         guide_residual: Whether guide tokens are added to what they read, which the authors tried first
-            and left out (section 5.3).
+            and left out (section 5.3). The paper does not say where; here it is before the last norm.
 
     Shape: (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), C').
 

@@ -1,4 +1,4 @@
-"""Necks of the suite's own; the hosts' FPN and the like are used from the hosts."""
+"""Necks of the suite's own; the frameworks' FPN and the like are used from the frameworks."""
 
 from spm_mm.registry import import_modules
 

@@ -33,21 +33,3 @@ def bipartite_matching(x: Tensor, merged: int) -> Tensor:
     even = torch.cat((partner.gather(1, joined), alone), dim=1).gather(1, order.argsort(dim=1))
     place = torch.arange(n, device=x.device)
     return torch.cat((even, odd), dim=1)[:, place // 2 + place % 2 * even.shape[1]]
-
-
-def bipartite_matching_reference(x: Tensor, merged: int) -> list[list[int]]:
-    """The definition of :func:`bipartite_matching`, in plain lists."""
-    results = []
-    for tokens in x.double():
-        tokens = [token / token.norm() for token in tokens]
-        odd = [j for j in range(len(tokens)) if j % 2]
-        edges = []
-        for i in range(0, len(tokens), 2):
-            similarity, place = max((float(tokens[i] @ tokens[j]), -k) for k, j in enumerate(odd))
-            edges.append((-similarity, i, -place))
-        edges.sort()
-        clusters = {j: k for k, j in enumerate(odd)}
-        clusters |= {i: place for _, i, place in edges[:merged]}
-        clusters |= {i: len(odd) + k for k, (_, i, _) in enumerate(edges[merged:])}
-        results.append([clusters[i] for i in range(len(tokens))])
-    return results

@@ -63,27 +63,3 @@ def density(distance: Tensor, k: int) -> Tensor:
 def dpc_knn_bytes(batch: int, tokens: int) -> int:
     """Memory of :func:`dpc_knn` at its peak in bytes: two matrices of distances and one of truths."""
     return batch * tokens * tokens * (4 + 4 + 1)
-
-
-def dpc_knn_reference(x: Tensor, count: int, k: int = 5, scaled: bool = True) -> list[list[int]]:
-    """The definition of :func:`dpc_knn` without noise, in plain lists."""
-    results = []
-    for tokens in x.double():
-        n = len(tokens)
-        scale = math.sqrt(x.shape[-1]) if scaled else 1.0
-        distance = [[float((a - b).norm()) / scale for b in tokens] for a in tokens]
-        nearest = [sorted(row)[:k] for row in distance]
-        density = [math.exp(-sum(d * d for d in row) / len(row)) for row in nearest]
-        farthest = max(map(max, distance))
-        scores = []
-        for i in range(n):
-            denser = [
-                distance[i][j] for j in range(n) if (-density[j], j) < (-density[i], i)
-            ]  # of equal ones the first
-            scores.append(density[i] * min(denser, default=farthest))
-        centres = sorted(range(n), key=lambda i: -scores[i])[:count]
-        clusters = [min(range(count), key=lambda c: distance[i][centres[c]]) for i in range(n)]
-        for number, centre in enumerate(centres):
-            clusters[centre] = number
-        results.append(clusters)
-    return results

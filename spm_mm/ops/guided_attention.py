@@ -78,14 +78,3 @@ def window_attention(qkv: Tensor, num_heads: int, mask: Tensor | None = None) ->
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None], float('-inf'))
     return (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, c // 3)
-
-
-def guided_attention_reference(
-    tokens: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    num_heads: int,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """The definition of :func:`guided_attention`: attend with all tokens, keep the first."""
-    return window_attention(F.linear(tokens, weight, bias), num_heads, mask)[:, 0]

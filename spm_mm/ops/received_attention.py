@@ -42,19 +42,3 @@ def received_attention(
         part = weights.sum(dim=(1, 2))
         received = part if received is None else received + part
     return received / (heads * queries)
-
-
-def received_attention_reference(
-    q: Tensor, k: Tensor, key_mask: Tensor | None = None, query_mask: Tensor | None = None
-) -> Tensor:
-    """The definition of :func:`received_attention`, query by query."""
-    n, heads, queries, d = q.shape
-    received = q.new_zeros(n, k.shape[2])
-    for i in range(n):
-        keys = torch.ones(k.shape[2], dtype=torch.bool) if key_mask is None else key_mask[i]
-        for head in range(heads):
-            for t in range(queries):
-                if query_mask is None or query_mask[i, t]:
-                    scores = (k[i, head][keys] * q[i, head, t]).sum(dim=1) / d**0.5
-                    received[i, keys] += scores.softmax(dim=0)
-    return received / (heads * queries)

@@ -34,24 +34,3 @@ def sorted_runs(significance: Tensor, regions: Sequence[tuple[int, int]]) -> lis
         runs.append(order[:, start + place * (stop - start) // (count * rate)])
         start = stop
     return runs
-
-
-def sorted_runs_reference(
-    significance: Tensor, regions: Sequence[tuple[int, int]]
-) -> list[list[list[list[int]]]]:
-    """The definition of :func:`sorted_runs`, in plain lists."""
-    results: list = [[] for _ in regions]
-    total = sum(share for share, _ in regions)
-    for values in significance.tolist():
-        tokens = sorted(range(len(values)), key=values.__getitem__)
-        start = 0
-        for k, (_, rate) in enumerate(regions):
-            stop = len(values) * sum(share for share, _ in regions[: k + 1]) // total
-            region = tokens[start:stop]
-            places = rate
-            while places < len(region):
-                places += rate
-            spread = [region[s * len(region) // places] for s in range(places)]
-            results[k].append([spread[i : i + rate] for i in range(0, places, rate)])
-            start = stop
-    return results

@@ -50,10 +50,6 @@ class TokenMap:
         """The same tokens with a :attr:`context` and its :attr:`context_score`."""
         return TokenMap(self.x, self.index, self.weight, self.size, context, score)
 
-    def without_context(self) -> 'TokenMap':
-        """The same tokens without a :attr:`context`: it serves one block."""
-        return self.with_tokens(self.x)
-
     def to_map(self, size: tuple[int, int] | None = None) -> Tensor:
         """Tokens to a map: each cell is the mean over the initial cells in it of their tokens.
 
@@ -142,20 +138,6 @@ def pool(values: Tensor, index: Tensor, count: int, weight: Tensor | None = None
     weight = torch.ones_like(values[..., :1]) if weight is None else weight[..., None]
     total = _scatter_sum(torch.cat((values * weight, weight), dim=-1), index, count)
     return (total[..., :-1] / (total[..., -1:] + EPSILON)).to(values.dtype)
-
-
-def pool_reference(
-    values: Tensor, index: Tensor, count: int, weight: Tensor | None = None
-) -> Tensor:
-    """The definition of :func:`pool`, one mean after the other."""
-    means = torch.zeros(len(values), count, values.shape[-1], dtype=values.dtype)
-    for b, cells in enumerate(index.tolist()):
-        for i in range(count):
-            members = [p for p, cell in enumerate(cells) if cell == i]
-            weights = [1.0 if weight is None else weight[b, p] for p in members]
-            for share, p in zip(weights, members, strict=True):
-                means[b, i] += share * values[b, p] / (sum(weights) + EPSILON)
-    return means
 
 
 def _scatter_sum(values: Tensor, index: Tensor, count: int) -> Tensor:

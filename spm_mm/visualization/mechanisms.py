@@ -1,4 +1,4 @@
-"""Numbers behind the pictures: receptive fields, attention of one query, strength of feature maps."""
+"""Numbers behind the pictures: receptive fields, attention of one query, contrast of feature maps."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from spm_mm.visualization.recorder import Recorder
 __all__ = [
     'attention_of_query',
     'cell_at',
+    'contrast',
     'entropy',
     'find_pictures',
     'half_energy_area',
@@ -29,7 +30,6 @@ __all__ = [
     'normalise',
     'read_image',
     'receptive_fields',
-    'strength',
 ]
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp')
@@ -304,9 +304,20 @@ def entropy(weights: np.ndarray) -> float:
     return float(-(p * np.log(p)).sum() / max(np.log(weights.size), 1e-12))
 
 
-def strength(feature_map: Tensor) -> np.ndarray:
-    """Length of the channel vector in each cell of a feature map (1, H, W, C): (H, W)."""
-    return feature_map[0].detach().norm(dim=-1).cpu().numpy()
+def contrast(feature_map: Tensor) -> np.ndarray:
+    """How far each cell of a feature map is from the average cell.
+
+    The length of the channel vectors themselves would not do: after a LayerNorm it is the same
+    everywhere.
+
+    Args:
+        feature_map: (1, H, W, C).
+
+    Returns:
+        Euclidean distance of the channel vector of each cell from their mean, (H, W).
+    """
+    cells = feature_map[0].detach()
+    return (cells - cells.mean(dim=(0, 1))).norm(dim=-1).cpu().numpy()
 
 
 def check_map(name: str, value: object) -> Tensor:

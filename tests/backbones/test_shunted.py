@@ -16,7 +16,7 @@ def test_macs(root) -> None:
 @pytest.mark.parametrize('side', [32, 33, 34, 35, 224, 225, 226, 227])
 def test_stem_rounds_up_then_down(side: int) -> None:
     stem = build_tiny('ShuntedTransformer').stem
-    assert stem(torch.randn(2, 3, side, 32)).shape[1] == stem.out_side(side) == -(-side // 2) // 2
+    assert stem(torch.randn(2, 3, side, 32)).shape[1] == -(-side // 2) // 2
 
 
 def test_extra_convolutions_of_the_stem() -> None:

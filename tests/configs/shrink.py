@@ -1,4 +1,4 @@
-"""A config of any of the three hosts made small enough for a test, by its own numbers."""
+"""A config of any of the three frameworks made small enough for a test, by its own numbers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every config file: it is named by the grammar, loads, and builds through its host."""
+"""Every config file: it is named by the grammar, loads, and builds through its framework."""
 
 import re
 from pathlib import Path

@@ -15,19 +15,19 @@ NAMES = {
 }
 
 
-def loaded(host: str, backbone: str, merging: str) -> dict:
-    name = NAMES[host].format(backbone, f'{merging}-matched' if merging else 'matched')
-    return load(f'{host}/{name}').to_dict()
+def loaded(framework: str, backbone: str, merging: str) -> dict:
+    name = NAMES[framework].format(backbone, f'{merging}-matched' if merging else 'matched')
+    return load(f'{framework}/{name}').to_dict()
 
 
 def test_there_are_48() -> None:
     assert sum('matched' in path.stem for path in FILES) == 48
 
 
-@pytest.mark.parametrize('host', NAMES)
+@pytest.mark.parametrize('framework', NAMES)
 @pytest.mark.parametrize('backbone', BACKBONES)
-def test_the_merging_alone_differs(host: str, backbone: str) -> None:
-    own, *others = (loaded(host, backbone, merging) for merging in MERGINGS)
+def test_the_merging_alone_differs(framework: str, backbone: str) -> None:
+    own, *others = (loaded(framework, backbone, merging) for merging in MERGINGS)
     assert 'merging' not in own['model']['backbone']
     mergings = []
     for other in others:
@@ -41,27 +41,27 @@ def test_the_merging_alone_differs(host: str, backbone: str) -> None:
     assert [m['type'] for m in hafa] == [deformable['type']] * 2 + ['spm_mm.ClusterMerging']
     # One policy for the batch norms inside of mergings: over all devices where a device has 2 images.
     norms = [m.get('norm_cfg') for m in (deformable, stepwise, *hafa[:2])]
-    assert norms == [None if host == 'mmpretrain' else dict(type='SyncBN')] * 4
+    assert norms == [None if framework == 'mmpretrain' else dict(type='SyncBN')] * 4
 
 
-@pytest.mark.parametrize('host', NAMES)
-def test_the_recipe_is_one_for_all_backbones(host: str) -> None:
-    first, *others = (loaded(host, backbone, '') for backbone in BACKBONES)
+@pytest.mark.parametrize('framework', NAMES)
+def test_the_recipe_is_one_for_all_backbones(framework: str) -> None:
+    first, *others = (loaded(framework, backbone, '') for backbone in BACKBONES)
     for cfg in (first, *others):
         for key in ('type', 'arch'):
             cfg['model']['backbone'].pop(key)
         # Widths follow the backbone; the neck is FPN in any case.
-        part = cfg['model']['head' if host == 'mmpretrain' else 'neck']
-        assert host == 'mmpretrain' or part['type'] == 'FPN'
+        part = cfg['model']['head' if framework == 'mmpretrain' else 'neck']
+        assert framework == 'mmpretrain' or part['type'] == 'FPN'
         part.pop('in_channels')
     assert all(other == first for other in others)
 
 
-@pytest.mark.parametrize('host', NAMES)
-def test_a_file_sets_the_merging_alone(host: str) -> None:
+@pytest.mark.parametrize('framework', NAMES)
+def test_a_file_sets_the_merging_alone(framework: str) -> None:
     """The files themselves: beside the comment and the base, ``merging`` is all that they name."""
     for path in FILES:
-        if path.parent.name == host and '-matched' in path.stem:
+        if path.parent.name == framework and '-matched' in path.stem:
             code = [line for line in path.read_text().splitlines() if not line.startswith('#')]
             assert code[0].startswith('_base_ = ')
             assert 'merging=' in ''.join(code[1:])

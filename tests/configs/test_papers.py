@@ -144,10 +144,10 @@ def test_results_of_runs(tool, tmp_path, capsys) -> None:
             '{"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.2, "coco/bbox_mAP_s": -1, "step": 3}',
         ),
     ):
-        host = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
+        framework = 'mmpretrain' if name.endswith('in1k') else 'mmdet'
         work_dir = tmp_path / name
         (work_dir / '20260101_000000' / 'vis_data').mkdir(parents=True)
-        Config.fromfile(ROOT / f'configs/{host}/{name}.py').dump(work_dir / f'{name}.py')
+        Config.fromfile(ROOT / f'configs/{framework}/{name}.py').dump(work_dir / f'{name}.py')
         scalars = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
         scalars.write_text(f'{log}\n{line}\n')
     tool.print_results(tmp_path, 'spm')
@@ -190,6 +190,16 @@ def test_peers(tool) -> None:
     without = [row for row in ROWS if not row.config]
     assert all(row.peer for row in without)
     assert any(row.name == 'CSWin-B' for row in without)
+
+
+def test_peers_are_explained(tool) -> None:
+    """Every figure that a paper quotes comes out, or its exception says which figure it is."""
+    peers = {row.config for row in ROWS if row.peer and row.config}
+    for (table, config, figure), exception in EXCEPTIONS.items():
+        assert exception.unexplained is None or config not in peers, (table, config, figure)
+    row = row_of('mmpretrain/hrnet_w32_in1k', 'hafa.1')
+    macs = tool.count(row, 'flops_G', None)
+    assert tool.count(row, 'flops_G', 'binary') * 2**30 == pytest.approx(macs * 1e9)
 
 
 def test_tables_are_whole(tool, monkeypatch, capsys) -> None:

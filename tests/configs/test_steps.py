@@ -16,7 +16,7 @@ from spm_mm.backbones import loading
 from spm_mm.registry import MODELS
 from tests.configs.loading import OURS, ROOT, load
 from tests.configs.shrink import shrink
-from tests.test_hosts import SIZES, images, train_and_predict
+from tests.test_frameworks import SIZES, images, train_and_predict
 
 DENSE = [path for path in OURS if path.parent.name != 'mmpretrain']
 VARIANTS = (
@@ -101,11 +101,11 @@ def test_trains_and_predicts(path: Path, stepped: set[str]) -> None:
     if key in stepped:
         return
     model = build(cfg)
-    host = path.parent.name
-    if host == 'mmdet':
+    framework = path.parent.name
+    if framework == 'mmdet':
         results = train_and_predict(model, detection_batch(hasattr(model, 'roi_head')))
         assert all('bboxes' in result.pred_instances for result in results)
-    elif host == 'mmseg':
+    elif framework == 'mmseg':
         results = train_and_predict(model, segmentation_batch())
         assert [result.pred_sem_seg.data.shape[1:] for result in results] == SIZES
     else:

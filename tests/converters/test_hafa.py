@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spm_mm.converters import get_converter
 from spm_mm.errors import UserError
 from tests.parity.fixtures import distances, make_inputs, make_state_dict, read_fixture
+from tests.parity.twins import OFFICIAL_CODE
 
 FIXTURES = Path(__file__).parents[1] / 'parity' / 'oracles_hafa'
 
@@ -21,11 +22,13 @@ def loaded(name: str) -> tuple[dict, nn.Module, dict[str, str]]:
     """A fixture, our part with its weights, and our names by the official ones."""
     fixture = read_fixture(FIXTURES / f'{name}.json')
     official = make_state_dict(fixture)
-    converter = get_converter('hafa')
-    twin = converter.twin(fixture['source']['callable'], fixture['config'], official)
-    conversion = converter.convert({twin.prefix + k: v for k, v in official.items()}, twin.module)
+    code = OFFICIAL_CODE['hafa']
+    twin = code.make_twin(fixture['source']['callable'], fixture['config'], official)
+    full_keys = {key: twin.full_key(key) for key in official}
+    renamed = {full_keys[key]: value for key, value in official.items()}
+    conversion = code.converter.convert(renamed, twin.module)
     twin.module.load_state_dict(conversion.state_dict)
-    names = {key.removeprefix(twin.prefix): ours for key, (ours,) in conversion.names.items()}
+    names = {k: conversion.names[f][0] for k, f in full_keys.items() if f in conversion.names}
     return fixture, twin.module, names
 
 
@@ -46,7 +49,7 @@ def test_gradients_of_the_clustering() -> None:
     stored = fixture['gradients']
     (x,) = make_inputs(stored['input'])
     x.requires_grad_()
-    tokens = module['merging'](x)
+    tokens = module.get_submodule('backbone.mergings.2')(x)
     (weighted(tokens.x, 1) + weighted(tokens.context.flatten(1, 2), 2)).backward()
     check(x.grad.flatten(1, 2), stored['input_tokens'])
     own = dict(module.named_parameters())
@@ -62,7 +65,7 @@ def test_training_of_the_local_aggregation() -> None:
     stored = fixture['train_mode']
     (x,) = make_inputs(stored['input'])
     x = x.permute(0, 2, 3, 1).contiguous().requires_grad_()
-    out = module['merging'].train()(x).flatten(1, 2)
+    out = module.get_submodule('backbone.mergings.0').train()(x).flatten(1, 2)
     weighted(out, 1).backward()
     check(out.detach(), stored['outputs']['out_tokens'])
     own = dict(module.named_parameters()) | dict(module.named_buffers())

@@ -3,10 +3,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spm_mm.backbones import SGFormer
 from spm_mm.converters import get_converter
 from tests.parity.fixtures import make_state_dict, read_fixture
-from tests.testing import tiny_config
 
 
 @pytest.fixture(scope='module')
@@ -69,4 +67,3 @@ def test_the_table_is_made_for_the_size_of_the_checkpoint(official: dict) -> Non
     larger = {**official, 'pos_embed': torch.randn(1, 96 * 96, 64)}
     table = get_converter('sgformer').model_for(larger).backbone.stages[0].position.table
     assert table.shape == (1, 96, 96, 64)
-    assert tiny_config('SGFormer')['arch']['depths'] == SGFormer.tiny_depths

@@ -1,4 +1,4 @@
-"""Swin's checkpoints: those of the hosts' own classes, and the official ones."""
+"""Swin's checkpoints: those of the frameworks' own classes, and the official ones."""
 
 import importlib
 from collections.abc import Callable
@@ -48,10 +48,10 @@ def mmdet_model() -> nn.Module:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ('host', 'arch'), [('mmdet', 'tiny'), ('mmseg', 'tiny'), ('mmdet', 'base')]
+    ('framework', 'arch'), [('mmdet', 'tiny'), ('mmseg', 'tiny'), ('mmdet', 'base')]
 )
-def test_the_backbones_of_hosts_put_out_the_same(host: str, arch: str) -> None:
-    backbones = importlib.import_module(f'{host}.models.backbones')
+def test_the_backbones_of_frameworks_put_out_the_same(framework: str, arch: str) -> None:
+    backbones = importlib.import_module(f'{framework}.models.backbones')
     base = dict(embed_dims=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32))
     options = base if arch == 'base' else {}
     theirs = randomize(backbones.SwinTransformer(drop_path_rate=0.0, **options))
@@ -92,11 +92,11 @@ def test_official_names_against_the_host(mmdet_model: nn.Module, root) -> None:
 
     fixture = make_state_dict(read_fixture(root / 'tests/parity/oracles_hosts/swin_t.json'))
     official = {official_name(key): value for key, value in fixture.items()}
-    hosts = {k.removeprefix('backbone.'): v for k, v in swin_converter(official).items()}
+    frameworks = {k.removeprefix('backbone.'): v for k, v in swin_converter(official).items()}
     own = mmdet_model.state_dict()
     mmdet_model.load_state_dict(
         {
-            key: value if key.endswith('relative_position_index') else hosts[key]
+            key: value if key.endswith('relative_position_index') else frameworks[key]
             for key, value in own.items()
         }
     )

@@ -9,6 +9,7 @@ import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import backends
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +40,8 @@ def run_here(monkeypatch, capfd):
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
         capfd.readouterr()
         # mmengine takes two runs of one config in the same second for one.
-        started = int(time.time())
-        while int(time.time()) == started:
+        name = Path(arguments[0]).stem
+        while DefaultScope.check_instance_created(time.strftime(f'{name}_%Y%m%d_%H%M%S')):
             time.sleep(0.02)
         status, raised = 0, ''
         before = BaseDataset.prepare_data, backends['local'], CheckpointLoader._schemes.get('')

@@ -1,7 +1,6 @@
 """The frameworks' errors stay, with the file and the key in front."""
 
 import json
-import re
 
 import pytest
 import torch
@@ -11,58 +10,6 @@ from mmengine.registry import DATASETS
 from mmengine.structures import PixelData
 
 from spm_mm.engine import explained, name_files
-from tests.engine.toy import write_config
-
-
-@pytest.mark.parametrize(
-    ('text', 'said'),
-    [
-        ('model = dict(type="Toy"', r'config .*/toy\.py, line \d+: .*never closed'),
-        ('_base_ = "toy.py"', r'_base_ goes in a circle: .*/toy\.py -> .*/toy\.py'),
-        ('_base_ = ["../none/a.py"]', r'config .*toy\.py: its _base_ \.\./none/a\.py does not exist'),
-        ('_base_ = "broken.py"', r'config .*broken\.py, line 2: .*: x ='),
-        ('_base_ = "round.py"', r'goes in a circle: .*toy\.py -> .*round\.py -> .*toy\.py'),
-        ('a = 1 / 0', r'config .*toy\.py cannot be read: ZeroDivisionError'),
-        ('custom_imports = dict(imports=["nowhere.at_all"])', r'toy\.py cannot be read: ImportError'),
-        ('_base_ = ["a.py", "b.py"]', r'toy\.py cannot be read: KeyError: .*x'),
-        ('\0', r'config .*toy\.py'),
-    ],
-)  # fmt: skip
-def test_config_that_cannot_be_read(run_here, tmp_path, text, said) -> None:
-    (tmp_path / 'broken.py').write_text('y = 1\nx =\n')
-    (tmp_path / 'round.py').write_text('_base_ = ["./toy.py"]')
-    for name in 'ab':
-        (tmp_path / f'{name}.py').write_text('x = 1')
-    config = tmp_path / 'toy.py'
-    config.write_text(text)
-    ended = run_here('tools/train.py', config, '--work-dir', tmp_path / 'work')
-    assert ended.status == 2
-    (line,) = re.findall('^error: .*', ended.err, re.MULTILINE)
-    assert re.search(said, line)
-    assert 'Traceback' not in ended.err
-
-
-@pytest.mark.parametrize(
-    ('option', 'status', 'said'),
-    [
-        ('model.type=Toyy', 2, r'toy\.py: model: KeyError: .*Toyy is not in the .*misspelt'),
-        ('model.nan=3', 2, r"toy\.py: model: TypeError: .*'nan'.*does not take that key"),
-        ('train_dataloader.dataset.type=No', 2, r'train_dataloader\.dataset: KeyError: .*No is not in'),
-        ('optim_wrapper.optimizer.lr=a', 1, r"toy\.py: optim_wrapper\.optimizer: .*'a'|str"),
-        ('val_evaluator.type=No', 2, r'val_evaluator: KeyError: .*No is not in the'),
-        ('train_cfg.max_iters=a', 1, r'toy\.py: ValueError: invalid literal'),
-        ('model.type.a=1', 2, r'--cfg-options .*do not fit .*toy\.py'),
-        ('model', 2, r"--cfg-options take KEY=VALUE, got \['model'\]"),
-        ('train_dataloader.batch_size=0', 1, r'toy\.py: ValueError: batch_size should be'),
-        ('train_cfg=None', 1, r'toy\.py: ValueError: train_dataloader, train_cfg'),
-    ],
-)  # fmt: skip
-def test_config_that_cannot_be_built(run_here, tmp_path, option, status, said) -> None:
-    config = write_config(tmp_path / 'toy.py')
-    work = ('--work-dir', tmp_path / 'work')
-    ended = run_here('tools/train.py', config, *work, '--cfg-options', option)
-    assert ended.status == status, ended.err
-    assert re.search(said, ended.err)
 
 
 def test_annotation_file_that_cannot_be_read(tmp_path, capsys) -> None:

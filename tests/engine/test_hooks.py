@@ -9,8 +9,10 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
+from spm_mm.engine import machines
 from spm_mm.engine.ground_truth import count_annotations
 from spm_mm.engine.machines import _connections
+from spm_mm.registry import HOOKS
 from tests.engine.conftest import ROOT
 from tests.engine.toy import write_config
 
@@ -130,3 +132,31 @@ def test_connections_are_found_and_left_open() -> None:
             assert len(os.listdir('/proc/self/fd')) == count
             one.sendall(b'still open')
             assert other.recv(20) == b'still open'
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, 'TCP_USER_TIMEOUT'), reason='the options are those of Linux'
+)
+@pytest.mark.parametrize('framework', ['mmdet', 'mmseg', 'mmpretrain'])
+def test_default_runtimes_notice_a_lost_machine_within_a_minute(monkeypatch, framework) -> None:
+    """What a connection is told is what the docs say, and leaves time to name the machine."""
+    cfg = Config.fromfile(ROOT / f'configs/{framework}/_base_/default_runtime.py')
+    (hook,) = (h for h in cfg.custom_hooks if h.type == 'spm_mm.SeveralMachinesHook')
+    monkeypatch.setattr(machines, 'is_distributed', lambda: True)
+    monkeypatch.setattr(machines, 'all_gather_object', lambda own: [own])
+    with (
+        socket.create_server(('127.0.0.1', 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+        server.accept()[0],
+    ):
+        HOOKS.build(hook).before_run(None)
+        told = {
+            name: one.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ('TCP_KEEPIDLE', 'TCP_KEEPINTVL', 'TCP_KEEPCNT', 'TCP_USER_TIMEOUT')
+        }
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    seconds = told['TCP_USER_TIMEOUT'] / 1000
+    (docs,) = (ROOT / 'docs').rglob('engine.md')
+    assert f"type='spm_mm.SeveralMachinesHook', timeout={seconds:.0f})" in docs.read_text()
+    assert told['TCP_KEEPIDLE'] + told['TCP_KEEPINTVL'] * told['TCP_KEEPCNT'] <= seconds
+    assert seconds + machines.WAIT < 50

@@ -1,4 +1,4 @@
-"""The parameter groups that a Runner of each host would train with."""
+"""The parameter groups that a Runner of each framework would train with."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ OFFSET = dict(custom_keys={'offset.weight': dict(lr_mult=0.01)})
 
 
 class Model(nn.Module):
-    """A backbone and a head, under the names that the hosts give them."""
+    """A backbone and a head, under the names that the frameworks give them."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()

@@ -3,7 +3,8 @@ import torch
 
 from spm_mm.merging import GuidedLocalEnhancement, StepwiseMerging
 from spm_mm.merging.stepwise import DynamicWeighting
-from spm_mm.ops import guided_attention_reference, window_attention
+from spm_mm.ops import window_attention
+from tests.ops.references import guided_attention_reference
 
 OPTIONS = [
     dict(aggregation='conv'),

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from spm_mm.ops import bipartite_matching, bipartite_matching_reference
+from spm_mm.ops import bipartite_matching
+from tests.ops.references import bipartite_matching_reference
 
 
 @pytest.mark.parametrize(('tokens', 'merged'), [(8, 4), (9, 3), (13, 6), (5, 0), (2, 1)])

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from spm_mm.ops import dpc_knn, dpc_knn_bytes, dpc_knn_reference
+from spm_mm.ops import dpc_knn, dpc_knn_bytes
+from tests.ops.references import dpc_knn_reference
 
 
 @pytest.mark.parametrize(('tokens', 'count'), [(1, 1), (3, 2), (24, 6), (40, 10)])

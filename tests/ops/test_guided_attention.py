@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from spm_mm.ops import guide_output, guided_attention, guided_attention_reference
+from spm_mm.ops import guide_output, guided_attention
+from tests.ops.references import guided_attention_reference
 
 
 def make_case(bias: bool, masked: bool) -> tuple:

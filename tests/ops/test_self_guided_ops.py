@@ -8,11 +8,10 @@ import torch
 from spm_mm.ops import (
     from_windows,
     received_attention,
-    received_attention_reference,
     sorted_runs,
-    sorted_runs_reference,
     to_windows,
 )
+from tests.ops.references import received_attention_reference, sorted_runs_reference
 
 
 @pytest.mark.parametrize('size', [(7, 7), (14, 21), (8, 20), (3, 1)], ids=str)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from spm_mm.ops import TokenMap, pool, pool_reference
+from spm_mm.ops import TokenMap, pool
 from spm_mm.ops.token_map import EPSILON
+from tests.ops.references import pool_reference
 
 GRIDS = [
     ((6, 10), (3, 5)),

@@ -1,8 +1,8 @@
 """Ours against the official models: the same outputs for the same weights.
 
-A new family adds its fixtures to ``oracles*/`` and a converter that names them; nothing here
-changes. The literal forms of :mod:`spm_mm.literal` are held to the same figures, and to the
-official models' cost.
+A new family adds its fixtures to ``oracles*/`` and a file to ``twins/``; nothing here changes. The
+reference implementations of :mod:`spm_mm.reference` are held to the same figures, and to the official
+models' cost.
 """
 
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from spm_mm.converters import converters
-from spm_mm.converters.base import Classifier, Converter
+from spm_mm.converters.base import Classifier
 from spm_mm.engine import count_macs
-from spm_mm.literal import FORMS, make_literal
+from spm_mm.reference import FORMS, make_reference
 from tests.parity.fixtures import (
     distances,
     fragile_clusters,
@@ -23,9 +22,10 @@ from tests.parity.fixtures import (
     make_state_dict,
     read_fixture,
 )
+from tests.parity.twins import OFFICIAL_CODE, OfficialCode
 
 HERE = Path(__file__).parent
-REQUIRED = {name: source for source, c in converters.items() for name in c.fixtures}
+REQUIRED = {name: code for code in OFFICIAL_CODE.values() for name in code.fixtures}
 # Of the fixture's own float32 noise; the stored figures have 7 digits, which is the floor.
 NOISE_FACTOR, NOISE_FLOOR, CEILING = 10, 2e-7, 1e-4
 
@@ -48,37 +48,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize('path', paths.values(), ids=paths)
 
 
-def find_converter(fixture: dict[str, Any], name: str) -> Converter:
-    found = [c for c in converters.values() if name in c.fixtures] or [
-        c for c in converters.values() if fixture['family'] in c.families
-    ]
-    if not found and name not in REQUIRED:
-        pytest.skip(f'no converter for the family {fixture["family"]}')
+def find_code(fixture: dict[str, Any], path: Path) -> OfficialCode:
+    if path.stem in REQUIRED:
+        return REQUIRED[path.stem]
+    found = [code for code in OFFICIAL_CODE.values() if fixture['family'] in code.families]
+    if not found:
+        reason = f'no file in twins/ covers the family {fixture["family"]}'
+        # A fixture of this repository must be compared.
+        pytest.fail(reason) if HERE in path.parents else pytest.skip(reason)
     return found[0]
 
 
-@pytest.mark.parametrize('form', ['fast', 'literal'])
+@pytest.mark.parametrize('form', ['fast', 'reference'])
 def test_parity(path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if form == 'literal':
+    if form == 'reference':
         for cls, methods in FORMS.items():
             for method, function in methods.items():
                 monkeypatch.setattr(cls, method, function)
     fixture = read_fixture(path)
-    converter = find_converter(fixture, path.stem)
+    code = find_code(fixture, path)
+    converter = code.converter
     official = make_state_dict(fixture)
-    twin = converter.twin(fixture['source']['callable'], fixture['config'], official)
-    official = {twin.prefix + key: value for key, value in official.items()}
+    twin = code.make_twin(fixture['source']['callable'], fixture['config'], official)
+    official = {twin.full_key(key): value for key, value in official.items()}
     conversion = converter.convert(official, twin.module)
     assert not conversion.unexpected, conversion.report()
     # What the official model fixes as it is built is not in the fixture: ours comes from our model.
-    fixed = {converter.rename(twin.prefix + name) for name, *_, fixed in fixture['state'] if fixed}
+    fixed = {converter.rename(twin.full_key(name)) for name, *_, fixed in fixture['state'] if fixed}
     assert set(conversion.missing) <= fixed, conversion.report()
     parameters = sum(p.numel() for p in twin.module.parameters())
     lost = sum(v.numel() for v in official.values()) - sum(
         v.numel() for v in conversion.state_dict.values()
     )
     # What the dense form has beside the classifier, whose parameters the fixture counts.
-    dense = sum(official[twin.prefix + n].numel() for n in fixture.get('state_only_in_dense', ()))
+    dense = sum(official[twin.full_key(n)].numel() for n in fixture.get('state_only_in_dense', ()))
     assert parameters == fixture['params'] + dense - lost
     assert bool(lost) == bool(conversion.dropped), conversion.report()
 
@@ -137,8 +140,8 @@ def to_dtype(values: Any, dtype: torch.dtype) -> Any:
     return values.to(dtype) if floating else values
 
 
-def test_literal_macs(path: Path) -> None:
-    """No literal form costs more or less than the official model: within 1 % of its count."""
+def test_reference_macs(path: Path) -> None:
+    """No reference implementation costs more or less than the official model, within 1 %."""
     fixture = read_fixture(path)
     macs = fixture.get('macs', {})
     shape = macs.get('input', [1, 3, 224, 224])
@@ -147,10 +150,10 @@ def test_literal_macs(path: Path) -> None:
     if not counted or not isinstance(shape[0], int):
         pytest.skip('a part of a model, or not counted')
     official_macs = counted[0]
-    converter = find_converter(fixture, path.stem)
+    converter = find_code(fixture, path).converter
     with torch.device('meta'):
         official = {name: torch.empty(size) for name, size, *_ in fixture['state']}
         model = converter.model_for(official)
         model = model if isinstance(model, Classifier) else model.get_submodule('backbone')
-        ours = count_macs(make_literal(model.eval()), torch.empty(shape))
+        ours = count_macs(make_reference(model.eval()), torch.empty(shape))
     assert ours == pytest.approx(official_macs, rel=0.01)

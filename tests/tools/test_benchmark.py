@@ -40,10 +40,10 @@ def test_merging_beside_another(tool, tmp_path: Path, capsys) -> None:
     assert 'fpn_pvt_tiny_dtm_camvid:ConvMerging' in capsys.readouterr().out
 
 
-def test_against_the_hosts(tool, tmp_path: Path) -> None:
+def test_against_the_frameworks(tool, tmp_path: Path) -> None:
     found = run(
-        tool, tmp_path, 'PVT/tiny', 'PVTv2/b1', 'SwinTransformer', '--against', 'host', '--sizes', '64',
-        '--repeat', '1', '--modes', 'inference',
+        tool, tmp_path, 'PVT/tiny', 'PVTv2/b1', 'SwinTransformer', '--against', 'framework',
+        '--sizes', '64', '--repeat', '1', '--modes', 'inference',
     )  # fmt: skip
     names = ['PVT/tiny, MMDetection', 'PVTv2/b1, MMDetection', 'SwinTransformer, MMPretrain']
     assert list(found['distances']) == names
@@ -52,13 +52,13 @@ def test_against_the_hosts(tool, tmp_path: Path) -> None:
         assert ours['macs'] == theirs['macs']
 
 
-def test_gle_beside_its_literal_form(tool, tmp_path: Path) -> None:
+def test_gle_beside_its_reference_form(tool, tmp_path: Path) -> None:
     options = ['--variants', 'float32', 'bfloat16']
     found = run(tool, tmp_path, '--gle', '--sizes', '32', '--repeat', '1', *options)
     assert len(found['rows']) == 3 * 2 * 2 * 2  # widths, forms, modes, variants
     assert all(distance < 1e-5 for distance in found['distances'].values())
-    for ours, literal in zip(found['rows'][::2], found['rows'][1::2], strict=True):
-        assert ours['macs'] < literal['macs']
+    for ours, reference in zip(found['rows'][::2], found['rows'][1::2], strict=True):
+        assert ours['macs'] < reference['macs']
 
 
 def test_clustering_alone(tool, tmp_path: Path) -> None:
@@ -121,8 +121,11 @@ def test_bad_input(tool) -> None:
         ((CONFIG, '--repeat', '-1'), 'must be at least 1, --repeat and --kernels 0'),
         ((), 'nothing to measure'),
         ((CONFIG, CONFIG), 'is there twice'),
-        (('PaCaViT', '--against', 'host'), 'no host has PaCaViT'),
-        (('PVT:StepwiseMerging', '--against', 'host'), 'with its own merging and attention alone'),
+        (('PaCaViT', '--against', 'framework'), 'no framework has PaCaViT'),
+        (
+            ('PVT:StepwiseMerging', '--against', 'framework'),
+            'with its own merging and attention alone',
+        ),
         ((CONFIG, '--plot', 'a.pdf'), 'must end in .png'),
     ):
         with pytest.raises(UserError, match=message):
@@ -139,7 +142,7 @@ def test_cost_sheet(tool, tmp_path: Path, capsys) -> None:
     assert len(found['rows']) == 2 * 2 * 2  # subjects, modes, forms
     assert 'convolution_backward' in capsys.readouterr().out
     whole = run(
-        tool, tmp_path, 'PVT/tiny', '--against', 'host', '--cost-sheet', 'h100', '--sizes', '64',
+        tool, tmp_path, 'PVT/tiny', '--against', 'framework', '--cost-sheet', 'h100', '--sizes', '64',
         '--batch', '2', '--modes', 'training',
     )['rows']  # fmt: skip
     ours, theirs = whole[0], whole[2]

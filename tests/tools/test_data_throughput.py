@@ -46,7 +46,7 @@ def test_all_pipelines(tool, scenes, monkeypatch, capsys) -> None:
 def test_bad_input(tool, monkeypatch, tmp_path) -> None:
     with pytest.raises(UserError, match='--rate must be positive'):
         tool.main(['--rate', '-1'])
-    with pytest.raises(UserError, match='no config in a folder of a host'):
+    with pytest.raises(UserError, match='no config in a folder of a framework'):
         tool.main(['nothing.py'])
     with pytest.raises(UserError, match='small_coco has no training pipeline'):
         tool.main(['configs/mmdet/_base_/datasets/small_coco.py'])

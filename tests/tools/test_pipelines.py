@@ -19,18 +19,18 @@ ENVIRONMENT = {'mmpretrain': ('IMAGENET_ROOT', 'imagenet'), 'mmdet': ('COCO_ROOT
     ],
 )
 def test_pipelines(name, scenes, root, monkeypatch) -> None:
-    host = name.partition('/')[0]
-    variable, folder = ENVIRONMENT[host]
+    framework = name.partition('/')[0]
+    variable, folder = ENVIRONMENT[framework]
     monkeypatch.setenv(variable, str(scenes / folder))
-    init_default_scope(host)
-    registry = __import__(f'{host}.registry', fromlist=['DATASETS'])
+    init_default_scope(framework)
+    registry = __import__(f'{framework}.registry', fromlist=['DATASETS'])
     cfg = Config.fromfile(root / 'configs' / f'{name}.py')
     datasets = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
-    if host == 'mmpretrain':
+    if framework == 'mmpretrain':
         for dataset in datasets:  # its own class wants folders of all 1000 classes
             dataset.update(type='CustomDataset', data_prefix=dataset.pop('split'))
     train, val = (registry.DATASETS.build(dataset)[0] for dataset in datasets)
-    if host == 'mmpretrain':
+    if framework == 'mmpretrain':
         side = 384 if '384' in name else 224
         assert train['inputs'].shape == val['inputs'].shape == (3, side, side)
         return

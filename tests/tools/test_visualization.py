@@ -94,6 +94,10 @@ def test_figure(
     assert picture.std() > 10
     (rows,) = drawn
     assert (len(rows), max(map(len, rows))) == panels, figure
+    if 'feature' in tool:  # no panel is of one colour
+        assert all(
+            np.ptp(panel.picture) > 0.05 * panel.picture.mean() for row in rows for panel in row
+        )
     if tool in ('receptive_field', 'attention_map'):
         # One scale for what is compared.
         compared = rows if tool == 'attention_map' else [[p for row in rows for p in row]]

@@ -12,6 +12,7 @@ from spm_mm.visualization import (
     Recorder,
     attention_of_query,
     cell_at,
+    contrast,
     entropy,
     find_pictures,
     half_energy_area,
@@ -95,6 +96,16 @@ def test_half_energy_area() -> None:
     assert half_energy_area(field) == 0.02
     assert half_energy_area(np.ones((10, 10))) == 0.5
     assert half_energy_area(field / 7) == 0.02
+
+
+def test_contrast_does_not_vanish_behind_a_layer_norm() -> None:
+    """By hand: two cells at 0 and two at (3, 4), each 2.5 from the mean; then vectors of one length."""
+    values = torch.tensor([[0.0, 0.0], [3.0, 4.0]]).repeat(2, 1).view(1, 2, 2, 2)
+    assert contrast(values).tolist() == [[2.5, 2.5], [2.5, 2.5]]
+    maps = F.layer_norm(torch.randn(1, 6, 8, 32, generator=torch.Generator().manual_seed(0)), (32,))
+    lengths = maps[0].norm(dim=-1)
+    assert (lengths.std() / lengths.mean()).item() < 1e-4
+    assert contrast(maps).std() / contrast(maps).mean() > 0.01
 
 
 def test_entropy() -> None:

@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items()),
     )
     parser.add_argument(
-        '--gle', action='store_true', help="SPM's GLE alone beside its literal form"
+        '--gle', action='store_true', help="SPM's GLE alone beside its reference implementation"
     )
     parser.add_argument(
         '--clustering',
@@ -84,8 +84,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--against',
         choices=AGAINST,
-        help="host: the host's own class; literal: the paper's equations as they read; with_cp: blocks"
-        ' that are recomputed in the backward pass',
+        help="framework: the framework's own class; reference: the paper's equations as they read;"
+        ' with_cp: activations of MLPs and whole blocks that the backward pass recomputes',
     )
     parser.add_argument(
         '--sizes', nargs='+', type=size, metavar='S|HxW', help='default 224 512 800x1333'

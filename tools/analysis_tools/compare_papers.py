@@ -29,6 +29,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MACS: dict[str | None, Callable[[Complexity], int]] = {
     None: lambda c: c.total_macs,
     'layers': lambda c: c.total_macs - c.products,
+    'binary': lambda c: round(c.total_macs * 1e9 / 2**30),
     'thop': lambda c: c.total_macs - c.products + 4 * c.normed,
     'mmcv': lambda c: c.total_macs - c.products + 2 * c.normed + c.rectified + c.biased,
     'mmcv_with_attention': lambda c: c.total_macs + 2 * c.normed + c.rectified + c.biased,
@@ -37,7 +38,7 @@ MACS: dict[str | None, Callable[[Complexity], int]] = {
 }
 # Counters that saw the official code at work, and not only what a model is made of.
 AS_PUBLISHED = ('thop', 'torchprofile')
-# Metrics of the hosts' logs, and what turns them into percent.
+# Metrics of the frameworks' logs, and what turns them into percent.
 LOGGED = {
     'top1': ('accuracy/top1', 1),
     'AP_b': ('coco/bbox_mAP', 100),
@@ -166,7 +167,7 @@ def read_run(work_dir: Path, config: str) -> Run | None:
 
     Args:
         work_dir: Folder that mmengine wrote, with the config beside the dated folders of the logs.
-        config: The config of the suite that it ran, HOST/NAME: its length is what counts as finished.
+        config: The config of the suite that it ran, FRAMEWORK/NAME: its length counts as finished.
 
     Raises:
         UserError: If a log is not what mmengine writes.

@@ -32,14 +32,14 @@ ROOT = Path(__file__).resolve().parents[2] / 'configs'
 
 
 def load(path: Path) -> tuple[str, Config, list[dict] | None]:
-    """The host of a config, told by its folder, the config, and its training pipeline or None."""
-    host = next((p.name for p in path.resolve().parents if p.name.startswith('mm')), None)
-    if not path.is_file() or host is None:
-        raise UserError(f'{path} is no config in a folder of a host')
+    """The framework of a config, told by its folder, the config, and its training pipeline or None."""
+    framework = next((p.name for p in path.resolve().parents if p.name.startswith('mm')), None)
+    if not path.is_file() or framework is None:
+        raise UserError(f'{path} is no config in a folder of a framework')
     cfg = Config.fromfile(path)
     if 'train_dataloader' not in cfg:
         raise UserError(f'{path} has no train_dataloader')
-    return host, cfg, innermost(cfg.train_dataloader.dataset).get('pipeline')
+    return framework, cfg, innermost(cfg.train_dataloader.dataset).get('pipeline')
 
 
 def innermost(dataset: dict) -> dict:
@@ -49,17 +49,17 @@ def innermost(dataset: dict) -> dict:
     return dataset
 
 
-def images_per_second(host: str, pipeline: list[dict], count: int, repeat: int) -> list[float]:
+def images_per_second(framework: str, pipeline: list[dict], count: int, repeat: int) -> list[float]:
     """Rate of each of ``repeat`` rounds over ``count`` scenes, in this process, after one more."""
-    init_default_scope(host)
-    scenes = Config.fromfile(ROOT / host / '_base_/datasets/scenes.py')
+    init_default_scope(framework)
+    scenes = Config.fromfile(ROOT / framework / '_base_/datasets/scenes.py')
     dataset = copy.deepcopy(dict(scenes.train_dataloader.dataset))
     root = Path(dataset['data_root'])
     if not root.is_dir():
         raise UserError(
             f'{root} does not exist: run tools/dataset_converters/compose_scenes.py, or set SCENES_ROOT'
         )
-    built = DATASETS.build(dataset | dict(pipeline=pipeline, _scope_=host))
+    built = DATASETS.build(dataset | dict(pipeline=pipeline, _scope_=framework))
     rates = []
     for _ in range(repeat + 1):
         start = time.perf_counter()
@@ -70,14 +70,14 @@ def images_per_second(host: str, pipeline: list[dict], count: int, repeat: int) 
     return rates[1:]
 
 
-def enlarged(pipeline: Sequence[dict], host: str, side: int | None) -> list[dict]:
+def enlarged(pipeline: Sequence[dict], framework: str, side: int | None) -> list[dict]:
     """The pipeline with pictures scaled to ``side`` behind what loads them."""
     steps = [copy.deepcopy(dict(step)) for step in pipeline]
     if side is None:
         return steps
     loading = max(i for i, step in enumerate(steps) if step['type'].startswith('Load'))
     resize = dict(type='Resize', scale=(side, side))
-    if host != 'mmpretrain':
+    if framework != 'mmpretrain':
         resize['keep_ratio'] = False
     return [*steps[: loading + 1], resize, *steps[loading + 1 :]]
 
@@ -101,18 +101,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.rate:
         table.add_column(f'workers for {args.rate:g}/s')
     for path in args.configs or sorted(ROOT.glob('*/_base_/datasets/*.py')):
-        host, cfg, pipeline = load(path)
+        framework, cfg, pipeline = load(path)
         if pipeline is None:
             if not args.configs:
                 continue
             raise UserError(
                 f'{path.stem} has no training pipeline: name a config that builds on it and sets one'
             )
-        pipeline = enlarged(pipeline, host, args.side)
-        rates = images_per_second(host, pipeline, args.count, args.repeat)
+        pipeline = enlarged(pipeline, framework, args.side)
+        rates = images_per_second(framework, pipeline, args.count, args.repeat)
         median = statistics.median(rates)
         row = [
-            f'{host}/{path.stem}',
+            f'{framework}/{path.stem}',
             f'{median:.1f} \\[{min(rates):.1f}-{max(rates):.1f}]',
             str(cfg.train_dataloader.num_workers),
         ]

@@ -36,7 +36,7 @@ OBJECTS = 7
 def make_batch(
     cfg: Config, batch: int, size: tuple[int, int], device: str, channels: int = 3
 ) -> dict:
-    """Random images with the ground truth that the host's model wants."""
+    """Random images with the ground truth that the framework's model wants."""
     make = {'mmdet': _detection, 'mmseg': _segmentation, 'mmpretrain': _classification}
     samples = [make[cfg.default_scope](cfg, size) for _ in range(batch)]
     inputs = torch.randn(batch, channels, *size, device=device)
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_config(parser)
     parser.add_argument('--memory', type=float, required=True, help='GiB')
     parser.add_argument(
-        '--size', nargs=2, type=int, metavar=('H', 'W'), help=f'pixels; by the host, {SIZES}'
+        '--size', nargs=2, type=int, metavar=('H', 'W'), help=f'pixels; by the framework, {SIZES}'
     )
     parser.add_argument('--measure', nargs=2, type=int, default=(1, 2), help='default 1 2')
     parser.add_argument('--confirm', action='store_true', help='run the batch that was found')

@@ -31,15 +31,15 @@ TASKS = {
 def contents() -> dict[str, str]:
     """Every file below the root that this tool writes, with what belongs into it."""
     papers, rows, _ = load_papers(ROOT / 'configs' / 'papers.yaml')
-    hosts: dict[str, dict[str, list[Row]]] = {}
+    frameworks: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         if (ROOT / 'configs' / f'{row.config}.py').is_file():
-            hosts.setdefault(row.config.partition('/')[0], {}).setdefault(row.config, []).append(
-                row
-            )
+            frameworks.setdefault(row.config.partition('/')[0], {}).setdefault(
+                row.config, []
+            ).append(row)
     files = {
-        f'configs/{host}/metafile.yml': _dump(_metafile(configs, papers))
-        for host, configs in sorted(hosts.items())
+        f'configs/{framework}/metafile.yml': _dump(_metafile(configs, papers))
+        for framework, configs in sorted(frameworks.items())
     }
     return {'model-index.yml': _dump({'Import': sorted(files)}), **files}
 

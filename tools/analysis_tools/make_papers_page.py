@@ -31,6 +31,12 @@ figures. What differs between a paper and its official code is in the class's do
 Written by `python tools/analysis_tools/make_papers_page.py`: do not edit.
 """
 KINDS = ('class', 'command', 'config', 'reason')
+# Configs by the text of a paper, where its official code differs: patterns of their names.
+PRINTED = {
+    'spm': ('*_spm-paper_*',),
+    'hafa': ('*_hafa-dense_*', '*_hafa-paper_*'),
+    'sgformer': ('*sgformer_*_paper_*',),
+}
 NAMES = {'equations': 'Equation', 'figures': 'Figure', 'recipes': '', 'text': ''}
 
 
@@ -82,6 +88,7 @@ def page() -> str:
             ]
             lines += ['| | what | where |', '|---|---|---|']
             lines += [_item(part, name, entry) for name, entry in entries.items()]
+        lines += _printed(key)
         lines += ['', '### Tables', '', '| table | row | config |', '|---|---|---|']
         lines += [_row(row) for row in rows if row.paper == key]
     return '\n'.join([*lines, '', *_matched(), ''])
@@ -108,6 +115,23 @@ def _row(row: Row) -> str:
     else:
         where = 'none: a quoted model that the suite does not build'
     return f'| {row.table} | {row.name} | {where} |'
+
+
+def _printed(paper: str) -> Iterator[str]:
+    patterns = PRINTED.get(paper, ())
+    found = [p for pattern in patterns for p in (ROOT / 'configs').glob(f'mm*/{pattern}.py')]
+    if found:
+        yield from (
+            '',
+            '### By the text of the paper',
+            '',
+            'The defaults are the official code, which made the printed figures. These configs follow',
+            "the paper's text where it differs; no table has them.",
+            '',
+        )
+        for path in sorted(found, key=lambda path: (path.parent.name, path.name)):
+            name = f'{path.parent.name}/{path.stem}'
+            yield f'- [{name}](../configs/{name}.py)'
 
 
 def _matched() -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Where one query looks in every head (columns) of every block (rows), on average over pictures
 (LIT, Figure 3).
 
-Darker is more attention; each head has a scale of its own, as in the paper. The number is the
-entropy of the head, 0 (one key) to 1 (all keys alike).
+Darker is more attention, as in the paper, which does not state its scale; here each head has its
+own. The number is the entropy of the head, 0 (one key) to 1 (all keys alike).
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """Feature maps through the patch mergings, a row for each merging and model (SPM, Figure 5(a)).
 
-The picture, then the strength of each cell before and after each step. Of SPM the steps are MSA
-(aggregation) and GLE (enhancement); of other mergings the merging as a whole. The maps of the same
-step have one scale in all models. The number is the mean strength. --modules shows other modules.
+The picture, then the contrast of each cell before and after each step: the distance of its channel
+vector from that of the average cell. The paper does not say what of a map it draws. Of SPM the
+steps are MSA (aggregation) and GLE (enhancement); of other mergings the merging as a whole. The
+maps of the same step have one scale in all models. The number is the mean contrast. --modules shows
+other modules.
 """
 
 import argparse
@@ -17,10 +19,10 @@ from spm_mm.visualization import (
     Panel,
     Recorder,
     common_limits,
+    contrast,
     load_backbone,
     read_image,
     save_panels,
-    strength,
 )
 from spm_mm.visualization.mechanisms import check_map
 
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             maps = [(f'before {label}', check_map(first, seen.inputs[first]))]
             maps += [(f'after {label}', check_map(n, seen.outputs[n])) for n, label in group]
             values = [
-                (f'{number}: {caption}, {m.shape[1]} x {m.shape[2]} cells', strength(m))
+                (f'{number}: {caption}, {m.shape[1]} x {m.shape[2]} cells', contrast(m))
                 for caption, m in maps
             ]
             rows.append((group[0][0].rpartition('.')[0] or first, picture, values))
@@ -61,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for column, (caption, value) in enumerate(values):
             limits = common_limits([o[column][1] for o in same if column < len(o)])
             panels[-1].append(
-                Panel(value, f'{caption}\nmean strength {value.mean():.2f}', limits=limits)
+                Panel(value, f'{caption}\nmean contrast {value.mean():.2f}', limits=limits)
             )
     names = '\n'.join(f'{number}: {model.name}' for number, model in enumerate(models, 1))
-    save_panels(args.out, panels, f'strength of feature maps\n{names}')
+    save_panels(args.out, panels, f'contrast of feature maps\n{names}')
     print(f'wrote {args.out}')
 
 

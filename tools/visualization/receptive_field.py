@@ -1,8 +1,9 @@
 """Effective receptive fields of the central cell after each patch merging (SPM, Figure 5(b)).
 
-A row for the model and one for each of --beside, averaged over pictures. The fields of all models
-have one scale; it is the square root, because the tails are faint. The number is the smallest share
-of the picture that holds half of the field's energy.
+A row for the model and one for each of --beside, averaged over pictures. The paper speaks of the
+outputs of three stages; they are read as those of the three mergings, as its Table 8 names them.
+The fields of all models have one scale; it is the square root, because the tails are faint. The
+number is the smallest share of the picture that holds half of the field's energy.
 """
 
 import argparse

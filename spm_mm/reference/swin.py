@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from spm_mm.attention import WindowAttention
-from spm_mm.literal.base import literal_form
 from spm_mm.ops import relative_bias_reference
+from spm_mm.reference.base import reference_form
 
 
-@literal_form(WindowAttention, 'weigh')
+@reference_form(WindowAttention, 'weigh')
 def weigh(module: WindowAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """One matrix of weights for each head of each window."""
     table = module.relative_position_bias_table.table[0].permute(2, 0, 1)

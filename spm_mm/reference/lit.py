@@ -6,11 +6,11 @@ Deformable merging runs by its equation anyway.
 from torch import Tensor
 
 from spm_mm.attention import RelativePositionAttention
-from spm_mm.literal.base import literal_form
 from spm_mm.ops import relative_attention_reference
+from spm_mm.reference.base import reference_form
 
 
-@literal_form(RelativePositionAttention, 'weigh')
+@reference_form(RelativePositionAttention, 'weigh')
 def weigh(
     module: RelativePositionAttention, q: Tensor, k: Tensor, v: Tensor, height: int, width: int
 ) -> Tensor:

@@ -3,16 +3,16 @@
 from torch import Tensor
 
 from spm_mm.attention import LocalValueAttention, ShuntedAttention
-from spm_mm.literal.base import literal_form
-from spm_mm.literal.pvt import attend
+from spm_mm.reference.base import reference_form
+from spm_mm.reference.pvt import attend
 
 
-@literal_form(ShuntedAttention, 'weigh')
+@reference_form(ShuntedAttention, 'weigh')
 def weigh(module: ShuntedAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v)
 
 
-@literal_form(LocalValueAttention, 'weigh')
+@reference_form(LocalValueAttention, 'weigh')
 def weigh_and_enhance(
     module: LocalValueAttention, q: Tensor, k: Tensor, v: Tensor, height: int, width: int
 ) -> Tensor:

@@ -1,9 +1,8 @@
-"""The three hosts on tiny backbones.
+"""The three frameworks on tiny backbones.
 
-The grid: every backbone with every merging in every host, one training step and one prediction of the
-cheapest model that reads all maps. Then, for each backbone with its own merging, what does not depend
-on the merging: a two-stage detector with masks and every kind of classifier, on batches of images of
-different sizes.
+The grid: every backbone with every merging in every framework, one training step and one prediction of
+the cheapest model. Then, for each backbone with its own merging, what does not depend on the merging: a
+two-stage detector with masks and every kind of classifier, on batches of images of different sizes.
 """
 
 import pytest
@@ -285,32 +284,32 @@ def one_stage_detector(backbone: str, merging: str) -> torch.nn.Module:
 
 
 SMALL = (64, 64)
-HOSTS = {
+FRAMEWORKS = {
     'mmdet': (one_stage_detector, lambda: detection_batch([SMALL])),
     'mmseg': (segmentor, lambda: segmentation_batch([SMALL])),
     'mmpretrain': (classifier, lambda: classification_batch(SMALL)),
 }
 
 
-@pytest.mark.parametrize('host', HOSTS)
+@pytest.mark.parametrize('framework', FRAMEWORKS)
 @pytest.mark.parametrize(('backbone', 'merging'), PAIRS)
-def test_grid(backbone: str, merging: str, host: str) -> None:
-    build, batch = HOSTS[host]
+def test_grid(backbone: str, merging: str, framework: str) -> None:
+    build, batch = FRAMEWORKS[framework]
     model = build(backbone, merging)
     result = train_and_predict(model, batch())[0]
     assert {type(part).__name__ for part in model.backbone.mergings} == {merging}
-    if host == 'mmdet':
+    if framework == 'mmdet':
         assert len(result.pred_instances.bboxes)
         assert result.pred_instances.bboxes.isfinite().all()
-    elif host == 'mmseg':
+    elif framework == 'mmseg':
         assert result.seg_logits.data.shape == (5, *SMALL)
         assert result.seg_logits.data.isfinite().all()
     else:
         assert result.pred_score.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize('host', HOSTS)
+@pytest.mark.parametrize('framework', FRAMEWORKS)
 @pytest.mark.parametrize(('backbone', 'merging'), IMPOSSIBLE)
-def test_impossible_pairs_say_why(backbone: str, merging: str, host: str) -> None:
+def test_impossible_pairs_say_why(backbone: str, merging: str, framework: str) -> None:
     with pytest.raises(ValueError, match=rf'{merging}, which leaves the grid.* of {backbone} need'):
-        HOSTS[host][0](backbone, merging)
+        FRAMEWORKS[framework][0](backbone, merging)

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from spm_mm.attention.self_guided import ScaleAttention
-from spm_mm.literal.base import literal_form
+from spm_mm.reference.base import reference_form
 
 
-@literal_form(ScaleAttention, 'weigh')
+@reference_form(ScaleAttention, 'weigh')
 def weigh_and_measure(
     module: ScaleAttention,
     q: Tensor,

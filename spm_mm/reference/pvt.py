@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.literal.base import literal_form
+from spm_mm.reference.base import reference_form
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -12,6 +12,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ v
 
 
-@literal_form(SpatialReductionAttention, 'weigh')
+@reference_form(SpatialReductionAttention, 'weigh')
 def weigh(module: SpatialReductionAttention, q: Tensor, k: Tensor, v: Tensor, *grid: int) -> Tensor:
     return attend(q, k, v)

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from spm_mm.literal.base import literal_form
 from spm_mm.merging import GuidedLocalEnhancement
+from spm_mm.reference.base import reference_form
 
 
-@literal_form(GuidedLocalEnhancement, 'attend')
+@reference_form(GuidedLocalEnhancement, 'attend')
 def attend_in_windows(
     module: GuidedLocalEnhancement, tokens: Tensor, mask: Tensor | None
 ) -> Tensor:

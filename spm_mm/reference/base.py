@@ -4,11 +4,11 @@ from types import MethodType
 from torch import nn
 
 FORMS: dict[type[nn.Module], dict[str, Callable]] = {}
-"""Literal methods by class and name. A subclass has those of its bases, unless it overrides them."""
+"""Reference methods by class and name. A subclass has those of its bases, unless it overrides them."""
 
 
-def literal_form(cls: type[nn.Module], method: str = 'forward') -> Callable[[Callable], Callable]:
-    """Declare a function, whose first argument is the module, the literal form of a method."""
+def reference_form(cls: type[nn.Module], method: str = 'forward') -> Callable[[Callable], Callable]:
+    """Declare a function, which takes the module first, the reference implementation of a method."""
 
     def declare(function: Callable) -> Callable:
         FORMS.setdefault(cls, {})[method] = function
@@ -17,8 +17,8 @@ def literal_form(cls: type[nn.Module], method: str = 'forward') -> Callable[[Cal
     return declare
 
 
-def make_literal(model: nn.Module) -> nn.Module:
-    """Let a model run by the literal forms, itself changed; parameters and names stay as they are."""
+def make_reference(model: nn.Module) -> nn.Module:
+    """Let a model run by the reference implementations, in place; parameters and names stay."""
     for module in model.modules():
         overridden: set[str] = set()
         for cls in type(module).__mro__:

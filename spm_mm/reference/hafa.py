@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from spm_mm.attention import SpatialReductionAttention
-from spm_mm.literal.base import literal_form
-from spm_mm.literal.pvt import attend
 from spm_mm.merging import ClusterMerging
+from spm_mm.reference.base import reference_form
+from spm_mm.reference.pvt import attend
 
 
-@literal_form(SpatialReductionAttention, 'weigh_biased')
+@reference_form(SpatialReductionAttention, 'weigh_biased')
 def weigh_biased(
     module: SpatialReductionAttention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor
 ) -> Tensor:
     return attend(q, k, v, bias)
 
 
-@literal_form(ClusterMerging, 'cluster')
+@reference_form(ClusterMerging, 'cluster')
 @torch.no_grad()
 def cluster(module: ClusterMerging, x: Tensor) -> Tensor:
     """Whole matrices of distances, and of who is denser than whom: of equal tokens none is."""

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from spm_mm.attention import PatchToClusterAttention
-from spm_mm.literal.base import literal_form
-from spm_mm.literal.pvt import attend
+from spm_mm.reference.base import reference_form
+from spm_mm.reference.pvt import attend
 
 
-@literal_form(PatchToClusterAttention)
+@reference_form(PatchToClusterAttention)
 def patch_to_cluster(
     module: PatchToClusterAttention, x: Tensor, assignment: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""The hosts' own backbones with the weights of ours: what a user would take otherwise."""
+"""The frameworks' own backbones with the weights of ours: what a user would take otherwise."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from spm_mm.registry import MODELS
 
 
 @dataclass(frozen=True)
-class HostForm:
-    """A backbone of a host: its ``type``, what its constructor takes for one of our architectures, and
-    the source of :mod:`spm_mm.converters` that knows its names.
+class FrameworkForm:
+    """A backbone of a framework: its ``type``, the arguments of one of our architectures, and the
+    source of :mod:`spm_mm.converters` that knows its names.
     """
 
-    host: str
+    framework: str
     type: str
     source: str
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def host_twin(ours: nn.Module, form: HostForm) -> nn.Module:
-    """The host's model with our weights, and with our epsilon in every norm."""
+def framework_twin(ours: nn.Module, form: FrameworkForm) -> nn.Module:
+    """The framework's model with our weights, and with our epsilon in every norm."""
     cfg = dict(type=form.type, drop_path_rate=ours.drop_path_rate, **form.arguments(ours.arch))
     theirs = MODELS.build(cfg | dict(_scope_=form.type.split('.')[0]))
     model = nn.ModuleDict({'backbone': ours})
@@ -69,12 +69,14 @@ def _swin_arguments(arch: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-HOST_FORMS = {
-    'PVT': HostForm('MMDetection', 'mmdet.PyramidVisionTransformer', 'mmdet-pvt', _pvt_arguments),
-    'PVTv2': HostForm(
+FRAMEWORK_FORMS = {
+    'PVT': FrameworkForm(
+        'MMDetection', 'mmdet.PyramidVisionTransformer', 'mmdet-pvt', _pvt_arguments
+    ),
+    'PVTv2': FrameworkForm(
         'MMDetection', 'mmdet.PyramidVisionTransformerV2', 'mmdet-pvtv2', _pvt_arguments
     ),
-    'SwinTransformer': HostForm(
+    'SwinTransformer': FrameworkForm(
         'MMPretrain', 'mmpretrain.SwinTransformer', 'openmmlab-swin', _swin_arguments
     ),
 }
