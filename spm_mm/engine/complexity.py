@@ -312,4 +312,8 @@ def _count_as_defined(model: nn.Module) -> set[nn.Module]:
     for module in model.modules():
         if isinstance(module, NeighborhoodAttention):
             make_reference(module)
-    return {m.qkv for m in model.modules() if isinstance(m, GuidedLocalEnhancement)}
+    return {
+        m.qkv
+        for m in model.modules()
+        if isinstance(m, GuidedLocalEnhancement) and m.weighting is None
+    }

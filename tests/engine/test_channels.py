@@ -29,6 +29,14 @@ def test_get_flops_and_largest_batch(run_here, channels) -> None:
     assert 'largest batch in 100 GiB' in ended.out
 
 
+def test_get_flops_of_weighting_without_attention(run_here) -> None:
+    ended = run_here(
+        'tools/analysis_tools/get_flops.py', 'configs/mmpretrain/pvt_tiny_spm-dynamic_in1k.py'
+    )
+    assert ended.status == 0, ended.err
+    assert 'enhancement.weighting' in ended.out
+
+
 def test_of_a_stock_model() -> None:
     backbone = MODELS.build(dict(type='mmpretrain.ResNet', depth=18, in_channels=5))
     assert image_channels(backbone) == 5
