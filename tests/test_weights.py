@@ -188,7 +188,7 @@ def test_unknown_names_and_addresses(write_index) -> None:
     with pytest.raises(UserError, match=r"weights 'zzz': tools.*--list shows all"):
         fetch('zzz', write_index())
     with pytest.raises(
-        UserError, match=r'not known here; look at http://x, then use .*convert\.py'
+        UserError, match=r'not known here; look .*source: http://x \(a test\), then .*convert\.py'
     ):
         fetch(NAME, write_index(url=None, page='http://x'))
     with pytest.raises(UserError, match='the row pvt_v2_b0 of test does not fit'):
