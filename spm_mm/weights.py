@@ -359,11 +359,12 @@ def _receive(url: str, partial: Path, row: Published | None) -> None:
             partial.unlink()
             raise ConnectionError(f'the server refuses to go on at byte {start}') from error
         raise UserError(
-            f'{url} cannot be downloaded: {error.code} {error.reason}{_help(row)}'
+            f'{url} cannot be downloaded: {error.code} {str(error.reason).splitlines()[0]}'
+            f'{_help(row)}'
         ) from error
     except urllib.error.URLError as error:
         raise UserError(
-            f'{urlsplit(url).netloc} cannot be reached: {error.reason}{_help(row)}'
+            f'{urlsplit(url).netloc or url} cannot be reached: {error.reason}{_help(row)}'
         ) from error
     with answer:
         continues = answer.status == 206

@@ -84,6 +84,12 @@ def convert_checkpoint(
             ``ema`` asks for are not there.
     """
     tensors, which = weights.choose(ema)
+    numbers = {k: v.dtype for k, v in tensors.items() if k.endswith('.weight')}
+    if whole := [key for key, dtype in numbers.items() if not dtype.is_floating_point]:
+        raise UserError(
+            f'{weights.path}: {len(whole)} weights are no real floating point numbers, first'
+            f' {whole[0]} ({numbers[whole[0]]}): a quantized checkpoint cannot be converted'
+        )
     converter, model, prefix = _find(tensors, source)
     if ema is None and converter.averaged:
         tensors, which = weights.choose(None, prefer_averaged=True)
