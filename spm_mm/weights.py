@@ -228,7 +228,8 @@ def _original(row: Published) -> Path:
             f' ({row.source}), then convert what you downloaded with'
             ' tools/model_converters/convert.py'
         )
-    if mirror and '://' in mirror and urlsplit(mirror).scheme not in WEB:
+    web = mirror and urlsplit(mirror).scheme in WEB and urlsplit(mirror).netloc
+    if mirror and '://' in mirror and not web:
         raise UserError(
             f'SPM_MM_WEIGHTS must be a folder or an address with http:// or https://, got {mirror}'
         )

@@ -167,7 +167,9 @@ def test_the_content_counts_not_the_name(tmp_path: Path) -> None:
 
 def test_whole_objects_and_odd_keys(tmp_path: Path) -> None:
     for content in (Settings(), {'model': Settings()}):
-        with pytest.raises(UserError, match=r'holds no weights.* pickled whole, which are not read'):
+        with pytest.raises(
+            UserError, match=r'holds no weights.* pickled whole, which are not read'
+        ):
             read(tmp_path, content)
     with pytest.raises(UserError, match=r'holds a list, not a dict$'):
         read(tmp_path, [RAW])
