@@ -13,8 +13,17 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
+from spm_mm.checkpoint_files import (
+    AVERAGED,
+    RAW,
+    describe,
+    find_weights,
+    is_safetensors,
+    strip_wrappers,
+    tensors,
+)
 from spm_mm.errors import UserError
-from spm_mm.weights import SCHEME, resolve
+from spm_mm.weights import SCHEME, download, resolve
 
 __all__ = [
     'allow_training_checkpoints',
@@ -69,7 +78,9 @@ def allow_training_checkpoints() -> None:
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Mapping[str, Any]:
-    """Read a checkpoint, a file or a URL, with the safe loaders: ``.safetensors``, else torch's.
+    """Read a checkpoint, a file or a URL, with the loader of safetensors or torch's safe one.
+
+    The content decides which, not the name.
 
     Args:
         path: File, training checkpoints of mmengine included, or URL.
@@ -81,12 +92,19 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Mapping[str,
     if str(path).startswith(SCHEME):
         path = resolve(path)
     if '://' in str(path):
-        return _download(str(path))
-    path = Path(path).expanduser()
-    if not path.is_file():
+        named, path = path, download(str(path))
+        name = f'{named} (kept as {path}: remove that to download it again)'
+    else:
+        name = path = Path(path).expanduser()
+    if is_folder(path):
+        raise UserError(
+            f'checkpoint {path} is a folder: name a file in it, or convert a folder of Hugging Face'
+            ' with tools/model_converters/convert.py'
+        )
+    if not exists(path):
         raise UserError(f'checkpoint {path} does not exist')
     try:
-        if path.suffix == '.safetensors':
+        if is_safetensors(path):
             from safetensors.torch import load_file
 
             weights = load_file(path)
@@ -96,22 +114,32 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Mapping[str,
         # Leaving the context would take out what was allowed before, too.
         known = torch.serialization.get_safe_globals()
         more = [kind for kind in _training_types() if kind not in known]
-        with torch.serialization.safe_globals(more):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        # Opened here, as some releases of torch choose another loader by the name.
+        with torch.serialization.safe_globals(more), path.open('rb') as file:
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
         raise UserError(
-            f'checkpoint {path} cannot be read by the safe loader: {reason(error, path)}'
+            f'checkpoint {name} cannot be read by the safe loader: {reason(error, path)}'
         ) from error
     if not isinstance(checkpoint, Mapping):
-        raise UserError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dict')
+        raise UserError(f'checkpoint {name} holds a {type(checkpoint).__name__}, not a dict')
     return checkpoint
 
 
-def _download(url: str) -> dict[str, Any]:
+def exists(path: Path) -> bool:
+    """Whether there is a file of this name; no name is an error."""
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise UserError(f'checkpoint {url} cannot be loaded: {reason(error)}') from error
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name; no name is an error."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _asked_for(path: Path) -> list[str]:
@@ -155,33 +183,77 @@ def reason(error: Exception, path: Path | None = None) -> str:
         return text
     if path is not None and (names := _asked_for(path)):
         return f'it asks for {", ".join(names)}, which could run code'
+    if path is not None and (known := describe(path)):
+        return f'it is damaged, cut off or no checkpoint ({known})'
     said = text.partition('.')[0].splitlines()
-    known = [type(error).__name__] if not said or said[0].startswith('Weights only') else said[:1]
-    return f'it is damaged, cut off or no checkpoint ({known[0]})'
+    known = type(error).__name__ if not said or said[0].startswith('Weights only') else said[0]
+    return f'it is damaged, cut off or no checkpoint ({known})'
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint.
 
-    They are its ``state_dict``, ``model`` or ``net`` entry, or all of it. What ``DataParallel``
-    (``module.``) and ``torch.compile`` (``_orig_mod.``) put into the names is left out.
+    They are its ``state_dict``, ``model``, ``module`` or ``net`` entry, an entry of averaged weights
+    if there is no other, or all of it. What ``DataParallel`` (``module.``), ``torch.compile``
+    (``_orig_mod.``) and training code (``model.``) put into the names is left out.
 
     Raises:
         UserError: If there is no such file, or it holds no weights.
     """
-    checkpoint = load_checkpoint(path)
-    for key in ('state_dict', 'model', 'net'):
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    weights = {
-        name.replace('_orig_mod.', '').removeprefix('module.'): value
-        for name, value in checkpoint.items()
-        if isinstance(value, Tensor)
-    }
+    try:
+        checkpoint = load_checkpoint(path)
+    except UserError as error:
+        if 'could run code' not in str(error):
+            raise
+        raise UserError(
+            f'{error}; tools/model_converters/rewrite.py writes its tensors alone'
+        ) from error
+    found = find_weights(checkpoint, (*RAW, *AVERAGED))
+    weights = strip_wrappers(found[1] if found else tensors(checkpoint))
     if not weights:
         raise UserError(f'checkpoint {path} holds no weights; its keys are {list(checkpoint)[:5]}')
     return weights
+
+
+def check_numbers(weights: Mapping[str, Tensor], name: Any) -> None:
+    """Refuse weights that no network can run with.
+
+    Args:
+        weights: The weights.
+        name: What to call them in the message.
+
+    Raises:
+        UserError: If an entry holds NaN or infinity.
+    """
+    broken = not_finite(weights)
+    if broken:
+        raise UserError(
+            f'checkpoint {name} holds NaN or infinity in {len(broken)} of {len(weights)} entries,'
+            f' first {broken[0]}: take an earlier checkpoint'
+        )
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the entries that hold NaN or infinity."""
+    return [
+        key
+        for key, value in weights.items()
+        if value.is_floating_point()
+        and not value.is_meta
+        and not torch.isfinite(value.float()).all()
+    ]
+
+
+def differ(value: Tensor, own: Tensor, resizable: bool = False) -> str | None:
+    """Say how an entry of a checkpoint differs from the model's; None if it can be copied.
+
+    Any precision can. The whole numbers of a quantized checkpoint are no weights by themselves.
+    """
+    if own.is_floating_point() and not value.is_floating_point():
+        return f'holds {value.dtype}, the model {own.dtype}'
+    if value.shape != own.shape and not resizable:
+        return f'is {tuple(value.shape)}, the model has {tuple(own.shape)}'
+    return None
 
 
 def check_state_dict(module: nn.Module, state_dict: Mapping[str, Tensor], name: Any) -> list[str]:
@@ -208,9 +280,9 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Tensor], name: 
     }
     unknown = [key for key in state_dict if key not in own]
     differing = [
-        f'{key} is {tuple(value.shape)}, the model has {tuple(own[key].shape)}'
+        f'{key} {difference}'
         for key, value in state_dict.items()
-        if key in own and key not in resizable and value.shape != own[key].shape
+        if key in own and (difference := differ(value, own[key], key in resizable))
     ]
     if unknown or differing:
         lines = [f'{key} is unknown to the model' for key in unknown] + differing

@@ -4,16 +4,17 @@ import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from spm_mm.backbones import HierarchicalBackbone
-from spm_mm.compat import load_weights
+from spm_mm.compat import exists, is_folder, load_weights
 from spm_mm.errors import UserError
 from spm_mm.merging import Merging
 from spm_mm.registry import SCOPE, build, registered, suggest
-from spm_mm.weights import SCHEME, is_published
+from spm_mm.weights import SCHEME, index_path, is_published, load_index, unknown_name
 
 __all__ = ['create_model', 'list_models']
 
@@ -156,9 +157,17 @@ def _merging_config(merging: Any) -> Any:
 
 def _pretrained_config(pretrained: Any) -> dict[str, Any]:
     if not isinstance(pretrained, str | PathLike):
-        raise UserError(f'pretrained must be a file or a URL of weights, got {pretrained!r}')
+        raise UserError(
+            'pretrained must be a file, a URL or a name in configs/weights.yaml, got'
+            f' {pretrained!r}'
+        )
     checkpoint = fspath(pretrained)
     if is_published(checkpoint):
         checkpoint = f'{SCHEME}{checkpoint}'
+    elif '://' not in checkpoint and not (exists(Path(checkpoint)) or is_folder(Path(checkpoint))):
+        raise UserError(
+            f'pretrained: checkpoint {checkpoint} does not exist, and there are'
+            f' {unknown_name(checkpoint, load_index() if index_path().is_file() else ())}'
+        )
     whole = any(key.startswith('backbone.') for key in load_weights(checkpoint))
     return dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.' if whole else '')

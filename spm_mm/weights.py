@@ -13,11 +13,12 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import yaml
 from filelock import FileLock
@@ -31,11 +32,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from spm_mm.checkpoint_files import describe
 from spm_mm.errors import UserError
 
-__all__ = ['Published', 'cache_dir', 'fetch', 'is_published', 'load_index', 'resolve']
+__all__ = [
+    'Published',
+    'cache_dir',
+    'download',
+    'fetch',
+    'is_published',
+    'load_index',
+    'resolve',
+    'unknown_name',
+]
 
 SCHEME = 'spm_mm://'
+WEB = ('http', 'https')
 ATTEMPTS = 3
 TIMEOUT = 30
 """Seconds without an answer."""
@@ -141,7 +153,16 @@ def resolve(name_or_path: str | Path, index: str | Path | None = None) -> Path:
 
 def is_published(name: str) -> bool:
     """Whether the index has weights of this name, and there is no file that is called so."""
-    return not Path(name).exists() and index_path().is_file() and name in load_index()
+    if not index_path().is_file() or name not in load_index():
+        return False
+    return not Path(name).exists()
+
+
+def unknown_name(name: str, names: Iterable[str]) -> str:
+    """What to say of a name that the index does not have."""
+    near = ' or '.join(map(repr, difflib.get_close_matches(name, list(names), n=3)))
+    hint = f'did you mean {near}? ' if near else ''
+    return f'no published weights {name!r}: {hint}tools/model_converters/fetch.py --list shows all'
 
 
 def fetch(name: str, index: str | Path | None = None) -> Path:
@@ -164,11 +185,7 @@ def fetch(name: str, index: str | Path | None = None) -> Path:
 
     rows = load_index(index)
     if name not in rows:
-        near = ' or '.join(map(repr, difflib.get_close_matches(name, rows, n=3)))
-        hint = f'did you mean {near}? ' if near else ''
-        raise UserError(
-            f'no published weights {name!r}: {hint}tools/model_converters/fetch.py --list shows all'
-        )
+        raise UserError(unknown_name(name, rows))
     row = rows[name]
     # Another version may convert in another way.
     target = cache_dir() / 'converted' / __version__ / f'{name}.safetensors'
@@ -185,7 +202,14 @@ def fetch(name: str, index: str | Path | None = None) -> Path:
 def _convert(original: Path, row: Published, target: Path) -> None:
     from spm_mm.converters import convert_checkpoint, read_checkpoint, write_weights
 
-    converted = convert_checkpoint(read_checkpoint(original))
+    try:
+        weights = read_checkpoint(original)
+    except UserError as error:
+        if original.parent != cache_dir() / 'downloads' or _mirror_folder():
+            raise
+        original.unlink()
+        raise UserError(f'{error}; it was removed: the same command downloads it again') from error
+    converted = convert_checkpoint(weights)
     if not converted.complete:
         raise UserError(
             f'{row.name} cannot be converted:\n{converted.conversion.report()}\nThe original is'
@@ -198,12 +222,21 @@ def _original(row: Published) -> Path:
     """The file as its authors publish it, from the mirror or the cache if it is there."""
     mirror = os.environ.get('SPM_MM_WEIGHTS')
     if row.file is None:
-        where = (
-            f'; look at {row.page}, then use tools/model_converters/convert.py' if row.page else ''
+        where = f': {row.page}' if row.page else ''
+        raise UserError(
+            f'the address of {row.name} is not known here; look for the file at its source{where}'
+            f' ({row.source}), then convert what you downloaded with'
+            ' tools/model_converters/convert.py'
         )
-        raise UserError(f'the address of {row.name} is not known here{where}')
-    if mirror and '://' not in mirror:
-        path = Path(mirror).expanduser() / row.file
+    web = mirror and urlsplit(mirror).scheme in WEB and urlsplit(mirror).netloc
+    if mirror and '://' in mirror and not web:
+        raise UserError(
+            f'SPM_MM_WEIGHTS must be a folder or an address with http:// or https://, got {mirror}'
+        )
+    if folder := _mirror_folder():
+        if not folder.is_dir():
+            raise UserError(f'SPM_MM_WEIGHTS={mirror} is no folder, and no address with http(s)://')
+        path = folder / row.file
         if not path.is_file():
             raise UserError(f'SPM_MM_WEIGHTS={mirror} has no file {row.file}')
         _check(path, row)
@@ -215,6 +248,45 @@ def _original(row: Published) -> Path:
             if not path.is_file():
                 _download(f'{mirror.rstrip("/")}/{row.file}' if mirror else row.url, path, row)
     return path
+
+
+def download(url: str) -> Path:
+    """Download a file that is not in the index, unless it is there.
+
+    Two addresses never share a file, though both may end in the same name.
+
+    Args:
+        url: ``http://``, ``https://`` or ``file://``.
+
+    Returns:
+        The file, as it was published, in :func:`cache_dir`.
+
+    Raises:
+        UserError: If it cannot be downloaded whole.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == 'file':
+        return Path(url2pathname(parts.path))
+    if parts.scheme not in WEB:
+        raise UserError(
+            f'checkpoint {url} cannot be loaded: a checkpoint is a file, a name in the index'
+            f' ({SCHEME}NAME), or an address with http://, https:// or file://'
+        )
+    name = Path(unquote(parts.path)).name or 'checkpoint'
+    path = cache_dir() / 'urls' / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    if not path.is_file():
+        with _said(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f'{path}.lock'):
+                if not path.is_file():
+                    _download(url, path)
+    return path
+
+
+def _mirror_folder() -> Path | None:
+    """The folder that ``SPM_MM_WEIGHTS`` names."""
+    mirror = os.environ.get('SPM_MM_WEIGHTS')
+    return Path(mirror).expanduser() if mirror and '://' not in mirror else None
 
 
 def _check(path: Path, row: Published) -> None:
@@ -236,7 +308,7 @@ def _check(path: Path, row: Published) -> None:
         )
 
 
-def _download(url: str, path: Path, row: Published) -> None:
+def _download(url: str, path: Path, row: Published | None = None) -> None:
     """Download to ``path``, which appears when it is whole and checked; what there is stays."""
     partial = path.with_name(f'{path.name}.part')
     for attempt in range(ATTEMPTS):
@@ -252,7 +324,10 @@ def _download(url: str, path: Path, row: Published) -> None:
                     ' same command goes on from there'
                 ) from error
     try:
-        _check(partial, row)
+        if what := describe(partial):
+            raise UserError(f'what {url} sends is no checkpoint, but {what}')
+        if row is not None:
+            _check(partial, row)
     except UserError:
         partial.unlink()
         raise
@@ -266,9 +341,9 @@ def _tag(partial: Path) -> Path:
     return partial.with_name(f'{partial.name}.etag')
 
 
-def _receive(url: str, partial: Path, row: Published) -> None:
+def _receive(url: str, partial: Path, row: Published | None) -> None:
     """Receive what is missing of a file."""
-    if urlsplit(url).scheme not in ('http', 'https'):
+    if urlsplit(url).scheme not in WEB:
         raise UserError(f'{row.name}: {url} is neither http nor https')
     start = partial.stat().st_size if partial.is_file() else 0
     tag = _tag(partial).read_text() if _tag(partial).is_file() else ''
@@ -278,19 +353,26 @@ def _receive(url: str, partial: Path, row: Published) -> None:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise UserError(f'{url} is no address of a file: {error}') from error
     except urllib.error.HTTPError as error:
         if error.code == 416:  # as long as the whole file, or longer
             partial.unlink()
             raise ConnectionError(f'the server refuses to go on at byte {start}') from error
         raise UserError(
-            f'{url} cannot be downloaded: {error.code} {error.reason}{_help(row)}'
+            f'{url} cannot be downloaded: {error.code} {str(error.reason).splitlines()[0]}'
+            f'{_help(row)}'
         ) from error
     except urllib.error.URLError as error:
         raise UserError(
-            f'{urlsplit(url).netloc} cannot be reached: {error.reason}{_help(row)}'
+            f'{urlsplit(url).netloc or url} cannot be reached: {error.reason}{_help(row)}'
         ) from error
     with answer:
         continues = answer.status == 206
+        offset = answer.headers.get('Content-Range', f'bytes {start}-')
+        if continues and not offset.startswith(f'bytes {start}-'):
+            partial.unlink()
+            raise ConnectionError(f'the server goes on elsewhere than at byte {start}')
         start = start if continues else 0
         length = answer.headers.get('Content-Length')
         total = start + int(length) if length else None
@@ -301,7 +383,7 @@ def _receive(url: str, partial: Path, row: Published) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with (
             partial.open('ab' if continues else 'wb') as file,
-            _bar(row.file, start, total) as step,
+            _bar(partial.stem, start, total) as step,
         ):
             while piece := answer.read(PIECE):
                 file.write(piece)
@@ -311,7 +393,9 @@ def _receive(url: str, partial: Path, row: Published) -> None:
         raise ConnectionError(f'{total - received} bytes are missing')
 
 
-def _help(row: Published) -> str:
+def _help(row: Published | None) -> str:
+    if row is None:
+        return ''
     unchecked = '' if row.checked else '; the address in the index has not been checked'
     return f'{unchecked}; SPM_MM_WEIGHTS can name a mirror, or a folder with {row.file}'
 
@@ -343,7 +427,9 @@ def _said(folder: Path) -> Iterator[None]:
                 f'{error.filename or folder} cannot be written ({error.strerror}): SPM_MM_CACHE can'
                 ' name another folder for weights'
             ) from error
-        raise
+        raise UserError(
+            f'weights cannot be kept in {cache_dir()}: {error}; SPM_MM_CACHE can name another folder'
+        ) from error
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME, force=True)

@@ -6,7 +6,12 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from spm_mm.compat import allow_training_checkpoints, load_checkpoint, load_weights
+from spm_mm.compat import (
+    allow_training_checkpoints,
+    check_state_dict,
+    load_checkpoint,
+    load_weights,
+)
 
 
 def test_log_buffers_are_read_by_the_safe_loader(tmp_path) -> None:
@@ -70,6 +75,9 @@ def test_weights_in_every_wrapping(tmp_path) -> None:
         ('plain', weight),
         ('mm', {'state_dict': weight, 'meta': {'epoch': 1}}),
         ('timm', {'model': {f'module.{k}': v for k, v in weight.items()}, 'epoch': 3}),
+        ('module', {'module': weight}),
+        ('averaged', {'model_ema': weight}),
+        ('lightning', {'state_dict': {f'model.{k}': v for k, v in weight.items()}}),
         ('net', {'net': {f'module._orig_mod.{k}': v for k, v in weight.items()}}),
         ('compiled', {k.replace('.', '._orig_mod.'): v for k, v in weight.items()}),
     ):
@@ -81,6 +89,21 @@ def test_weights_in_every_wrapping(tmp_path) -> None:
     torch.save({'epoch': 3}, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='holds no weights'):
         load_weights(tmp_path / 'none.pth')
+
+
+def test_a_folder_is_called_so(tmp_path) -> None:
+    with pytest.raises(ValueError, match='is a folder: name a file in it, or convert'):
+        load_checkpoint(tmp_path)
+
+
+def test_numbers_that_are_no_weights_are_refused() -> None:
+    layer = torch.nn.Linear(1, 1)
+    for kind in (torch.int8, torch.complex64):
+        weights = {key: value.to(kind) for key, value in layer.state_dict().items()}
+        with pytest.raises(ValueError, match=f'weight holds {kind}, the model torch.float32'):
+            check_state_dict(layer, weights, 'file')
+    half = {key: value.bfloat16() for key, value in layer.state_dict().items()}
+    assert check_state_dict(layer, half, 'file') == []
 
 
 class Shout:

@@ -88,7 +88,10 @@ def test_options() -> None:
         (dict(drop_path=0.1), "pvt_tiny has no option 'drop_path'.*did you mean 'drop_path_rate'"),
         (dict(arch='small'), "pvt_tiny has no option 'arch'"),
         (dict(out_type='map'), "out_type has unknown value 'map'"),
-        (dict(pretrained=True), 'pretrained must be a file or a URL of weights, got True'),
+        (
+            dict(pretrained=True),
+            'pretrained must be a file, a URL or a name in configs/weights.yaml, got True',
+        ),
         (dict(pretrained='a.pth', init_cfg=dict(type='Pretrained')), 'give one of them'),
         (dict(pretrained='missing.pth'), 'missing.pth does not exist'),
     ],

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import threading
@@ -188,7 +189,7 @@ def test_unknown_names_and_addresses(write_index) -> None:
     with pytest.raises(UserError, match=r"weights 'zzz': tools.*--list shows all"):
         fetch('zzz', write_index())
     with pytest.raises(
-        UserError, match=r'not known here; look at http://x, then use .*convert\.py'
+        UserError, match=r'not known here; look .*source: http://x \(a test\), then .*convert\.py'
     ):
         fetch(NAME, write_index(url=None, page='http://x'))
     with pytest.raises(UserError, match='the row pvt_v2_b0 of test does not fit'):
@@ -244,6 +245,81 @@ def test_config_names_published_weights(monkeypatch, write_index) -> None:
     model.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(value, found[f'backbone.{key}'])
+
+
+def test_addresses_of_the_same_file_name(server: Server, official: Path, write_index) -> None:
+    write_index()
+    own = create_model('pvt_v2_b0').state_dict()
+    found = []
+    for number, place in enumerate('ab'):
+        content = io.BytesIO()
+        torch.save({key: torch.full_like(value, number) for key, value in own.items()}, content)
+        server.content = content.getvalue()
+        net = create_model('pvt_v2_b0', pretrained=f'{server.address}/{place}/model.pth')
+        found.append(float(net.stem.conv.bias[0]))
+    assert found == [0, 1]
+    requests = len(server.ranges)
+    create_model('pvt_v2_b0', pretrained=f'{server.address}/b/model.pth')
+    assert len(server.ranges) == requests
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'), [(b'<html>', 'but a web page'), (b'', 'but an empty file')]
+)
+def test_an_answer_that_is_no_checkpoint(server: Server, write_index, content, said) -> None:
+    server.content = content
+    with pytest.raises(UserError, match=f'no checkpoint, {said}'):
+        fetch(NAME, write_index(sha256=None))
+    with pytest.raises(UserError, match=f'no checkpoint, {said}'):
+        create_model('pvt_v2_b0', pretrained=f'{server.address}/model.pth')
+    assert not [p for p in cache_dir().rglob('*') if p.is_file() and p.suffix != '.lock']
+
+
+def test_a_damaged_file_is_removed(server: Server, write_index) -> None:
+    whole, server.content = server.content, b'\x80\x02damaged'
+    with pytest.raises(UserError, match='the same command downloads it again'):
+        fetch(NAME, write_index(sha256=None))
+    server.content = whole
+    fetch(NAME, write_index(sha256=None))
+
+
+@pytest.mark.parametrize(
+    ('place', 'said'),
+    [
+        ('ftp://a/b', r'SPM_MM_WEIGHTS must be a folder or an address .* got ftp://a/b'),
+        ('nothing', 'SPM_MM_WEIGHTS=nothing is no folder'),
+        ('http://a:b', 'is no address of a file'),
+        ('http://', 'SPM_MM_WEIGHTS must be a folder or an address'),
+    ],
+)
+def test_wrong_mirrors(monkeypatch, write_index, place: str, said: str) -> None:
+    monkeypatch.setenv('SPM_MM_WEIGHTS', place)
+    with pytest.raises(UserError, match=said):
+        fetch(NAME, write_index())
+
+
+@pytest.mark.parametrize(
+    ('pretrained', 'said'),
+    [
+        ('timm/pvt_v2_b9.in1k', "does not exist, .* did you mean 'timm/pvt_v2_b"),
+        ('s3://a/b.pth', 'a checkpoint is a file, a name in the index'),
+        ('http://127.0.0.1:9/ä.pth', 'is no address of a file'),
+        ('a' * 5000, 'does not exist'),
+        ('shunted/shunted_tiny_in1k', 'source: https://github.com/OliverRensu/Shunted-Transformer'),
+    ],
+)
+def test_pretrained_that_is_not_there(write_index, pretrained: str, said: str) -> None:
+    write_index()
+    with pytest.raises(UserError, match=said):
+        create_model('pvt_v2_b0', pretrained=pretrained)
+
+
+def test_nan_is_not_loaded(tmp_path: Path) -> None:
+    weights = create_model('pvt_v2_b0').state_dict()
+    weights['stem.conv.bias'][0] = torch.nan
+    torch.save(weights, tmp_path / 'nan.pth')
+    with pytest.raises(UserError, match=r'NaN or infinity in 1 of \d+ entries, first stem\.conv'):
+        create_model('pvt_v2_b0', pretrained=tmp_path / 'nan.pth')
 
 
 def test_a_model_by_the_name_of_its_weights(monkeypatch, write_index) -> None:

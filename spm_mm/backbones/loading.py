@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmengine.logging import print_log
 from torch import Tensor
 
-from spm_mm.compat import check_state_dict, load_weights
+from spm_mm.compat import check_numbers, check_state_dict, load_weights
 from spm_mm.errors import UserError
 from spm_mm.ops.adapt_weights import adapt_weights
 
@@ -45,7 +45,13 @@ def load_pretrained(backbone: 'HierarchicalBackbone', path: str, prefix: str = '
     other = split_other_mergings(backbone, own)
     resized = split_resized(backbone, own)
     own, adapted = adapt_weights(backbone, own)
-    missing = [key for key in check_state_dict(backbone, own, path) if key not in resized]
+    try:
+        missing = [key for key in check_state_dict(backbone, own, path) if key not in resized]
+    except UserError as error:
+        raise UserError(
+            f'{error}; weights of other code go through tools/model_converters/convert.py first'
+        ) from error
+    check_numbers(own, path)
     optional = ('mergings.*', 'norms.*', *backbone.unused_keys)
     foreign = [key for key in missing if not _fits(key, optional)]
     if foreign:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spm_mm.backbones import HierarchicalBackbone
+from spm_mm.compat import differ, not_finite
 from spm_mm.errors import UserError
 from spm_mm.registry import suggest
 
@@ -81,6 +82,12 @@ class Conversion:
     """Official keys that the converter does not know."""
     missing: list[str] = field(default_factory=list)
     """Our keys that the official state dict does not fill."""
+    differing: dict[str, str] = field(default_factory=dict)
+    """The part of :attr:`unexpected` that has a name here, and how it differs from our model's."""
+    broken: list[str] = field(default_factory=list)
+    """Our keys whose values are not all finite numbers."""
+    notes: list[str] = field(default_factory=list)
+    """What else is to be known of the result."""
 
     def report(self) -> str:
         """List every key that was not simply renamed."""
@@ -88,8 +95,13 @@ class Conversion:
             f'{len(self.state_dict)} tensors written from {len(self.names)} official ones',
             *(f'reshaped: {key} -> {", ".join(ours)}' for key, ours in self.reshaped.items()),
             *(f'dropped: {key} ({reason})' for key, reason in self.dropped.items()),
-            *(f'unexpected: {key}' for key in self.unexpected),
+            *(
+                f'unexpected: {key}' + (f', {how}' if (how := self.differing.get(key)) else '')
+                for key in self.unexpected
+            ),
             *(f'missing: {key}' for key in self.missing),
+            *(f'NaN or infinity: {key}' for key in self.broken),
+            *self.notes,
         ]
         return '\n'.join(lines)
 
@@ -190,7 +202,7 @@ class Converter(abc.ABC):
         or reshaped.
         """
         ours: dict[str, Tensor] = {}
-        names, reshaped, dropped, unexpected = {}, {}, {}, []
+        names, reshaped, dropped, unexpected, differing, notes = {}, {}, {}, [], {}, []
         own = module.state_dict()
         kept = {}
         for key in state_dict:
@@ -208,18 +220,44 @@ class Converter(abc.ABC):
                 continue
             for new in left_out:
                 del tensors[new]
-            if not tensors or any(
-                new not in own or own[new].shape != value.shape for new, value in tensors.items()
-            ):
+            different = [
+                f'{new} {how}'
+                for new, value in tensors.items()
+                if new in own
+                and not _reads_image(new, value, own[new])
+                and (how := differ(value, own[new]))
+            ]
+            if not tensors or different or not tensors.keys() <= own.keys():
                 unexpected.extend(keys)
+                if different:
+                    differing.update(dict.fromkeys(keys, '; '.join(different)))
                 continue
+            notes += [
+                f'{new} reads {value.shape[1]} channels: build the model with that in_channels'
+                for new, value in tensors.items()
+                if value.shape != own[new].shape
+            ]
             names.update(dict.fromkeys(keys, tuple(tensors)))
             changed = tensors[next(iter(tensors))].shape != state_dict[keys[0]].shape
             if len(tensors) > 1 or changed:
                 reshaped.update(dict.fromkeys(keys, tuple(tensors)))
             ours.update(tensors)
         missing = [name for name in own if name not in ours]
-        return Conversion(ours, names, reshaped, dropped, unexpected, missing)
+        return Conversion(
+            ours, names, reshaped, dropped, unexpected, missing, differing, not_finite(ours), notes
+        )
+
+
+def _reads_image(name: str, value: Tensor, own: Tensor) -> bool:
+    """Whether it is our stem's first layer but for the channels of the image."""
+    return (
+        name.startswith('backbone.stem.')
+        and value.is_floating_point()
+        and value.ndim == own.ndim == 4
+        and own.shape[1] == 3
+        and value.shape[::2] == own.shape[::2]
+        and value.shape[3] == own.shape[3]
+    )
 
 
 def _join(

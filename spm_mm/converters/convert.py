@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spm_mm.compat import check_state_dict
+from spm_mm.compat import check_state_dict, not_finite
 from spm_mm.converters.base import (
     Classifier,
     Conversion,
@@ -27,13 +28,22 @@ from spm_mm.errors import UserError
 from spm_mm.registry import MODELS
 
 STRANGERS = {
-    # Its blocks read the tokens before they are merged, through a reduction: no merging here does.
-    r'(^|\.)ctm[12]\.': 'TCFormer',
-    r'\.logit_scale$|\.cpb_mlp\.': 'Swin Transformer V2',
-    r'(^|\.)pos_block\.': 'Twins',
-    r'^dinat\.': 'DiNAT',
+    r'(^|\.)ctm[12]\.': (
+        'TCFormer',
+        'its blocks read the tokens before they are merged, which no merging of this suite does',
+    ),
+    r'\.logit_scale$|\.cpb_mlp\.': (
+        'Swin Transformer V2',
+        'its attention compares by the cosine, and its norms stand behind the layers',
+    ),
+    r'(^|\.)pos_block\.': (
+        'Twins',
+        'its positions come from a convolution behind the first block of a stage',
+    ),
+    r'^dinat\.': ('DiNAT', 'its neighborhoods are dilated'),
 }
-"""Networks that are near to ours and not among them, by what only their keys have."""
+"""Networks that are near to ours and not among them, by what only their keys have, and what they do
+that no model of this suite does."""
 
 
 UNFIT = (ValueError, KeyError, IndexError, TypeError, RuntimeError)
@@ -53,8 +63,9 @@ class Converted:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing and nothing unknown."""
-        return not (self.conversion.missing or self.conversion.unexpected)
+        """Whether nothing is missing, nothing unknown, and every number finite."""
+        found = self.conversion
+        return not (found.missing or found.unexpected or found.broken)
 
 
 def convert_checkpoint(
@@ -73,11 +84,18 @@ def convert_checkpoint(
             ``ema`` asks for are not there.
     """
     tensors, which = weights.choose(ema)
+    numbers = {k: v.dtype for k, v in tensors.items() if k.endswith('.weight')}
+    if whole := [key for key, dtype in numbers.items() if not dtype.is_floating_point]:
+        raise UserError(
+            f'{weights.path}: {len(whole)} weights are no real floating point numbers, first'
+            f' {whole[0]} ({numbers[whole[0]]}): a quantized checkpoint cannot be converted'
+        )
     converter, model, prefix = _find(tensors, source)
     if ema is None and converter.averaged:
         tensors, which = weights.choose(None, prefer_averaged=True)
     if doubt := converter.doubt(weights.clues, named=source is not None):
         raise UserError(f'{weights.path}: {doubt}')
+    _check_settings(weights.settings, model.get_submodule('backbone'), weights.path)
     parts, rest = _split(tensors, prefix)
     conversion = _restore(converter.convert({k: v for k, (_, v) in parts.items()}, model), parts)
     heads = convert_heads(rest)
@@ -88,6 +106,7 @@ def convert_checkpoint(
         reshaped=conversion.reshaped | heads.reshaped,
         dropped=conversion.dropped | heads.dropped,
         unexpected=[*conversion.unexpected, *heads.unexpected],
+        broken=[*conversion.broken, *not_finite(heads.state_dict)],
     )
     found = f'{_describe(model, heads.state_dict)} of {converter.description}; {which}'
     return Converted(converter.source, conversion, found, heads.note)
@@ -97,7 +116,7 @@ def _split(
     weights: Mapping[str, Tensor], prefix: str
 ) -> tuple[dict[str, tuple[str, Tensor]], dict[str, Tensor]]:
     """The backbone's tensors, by their names in it, with the official names; and all others."""
-    rest = {key: value for key, value in weights.items() if is_head(key)}
+    rest = {key: value for key, value in weights.items() if is_head(key, prefix == 'backbone.')}
     parts = {k.removeprefix(prefix): (k, v) for k, v in weights.items() if k not in rest}
     if prefix == 'backbone.':  # a classifier of MMPretrain around an official backbone
         parts = {re.sub(r'^head\.fc\.', 'head.', name): entry for name, entry in parts.items()}
@@ -133,11 +152,14 @@ def _find(weights: Mapping[str, Tensor], source: str | None) -> tuple[Converter,
             if source or 2 * len(conversion.unexpected) < len(shapes):
                 found.append((open_keys, converter, model, prefix))
     least = min((entry[0] for entry in found), default=None)
-    if not found or (least and not source and _stranger(weights)):
+    if least != 0 and not source and (stranger := _stranger(weights)):
+        name, why = stranger
+        raise UserError(f'these weights are of {name}, which this suite does not have: {why}')
+    if not found:
         if source:
             raise UserError(str(reasons[0])) from reasons[0]
         raise UserError(
-            f'no source knows these weights{_stranger(weights)}; their first keys are'
+            f'no source knows these weights; their first keys are'
             f' {list(weights)[:3]}. Sources are {", ".join(converters)}: --source NAME tells what keeps'
             ' them from being of that one'
         )
@@ -148,11 +170,29 @@ def _find(weights: Mapping[str, Tensor], source: str | None) -> tuple[Converter,
     return best[0][1:]
 
 
-def _stranger(weights: Mapping[str, Tensor]) -> str:
-    for pattern, name in STRANGERS.items():
+def _stranger(weights: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The network of :data:`STRANGERS` that the keys are of, and what sets it apart."""
+    for pattern, network in STRANGERS.items():
         if any(re.search(pattern, key) for key in weights):
-            return f': they are of {name}, by their keys, which this suite does not have'
-    return ''
+            return network
+    return None
+
+
+def _check_settings(settings: Mapping[str, Any], backbone: nn.Module, path: Path) -> None:
+    """Refuse a model of transformers that differs in what shapes do not tell."""
+    inner = settings.get('backbone_config')
+    settings = inner if isinstance(inner, Mapping) else settings
+    heads = settings.get('num_attention_heads', settings.get('num_heads'))
+    differing = [
+        f'{key}={got!r}, the model here has {ours!r}'
+        for key, got, ours in (
+            ('number of heads', heads, list(backbone.arch['num_heads'])),
+            ('hidden_act', settings.get('hidden_act'), 'gelu'),
+        )
+        if got is not None and got != ours
+    ]
+    if differing:
+        raise UserError(f'{path}: config.json has {"; ".join(differing)}')
 
 
 def _restore(conversion: Conversion, parts: Mapping[str, tuple[str, Tensor]]) -> Conversion:
@@ -168,6 +208,7 @@ def _restore(conversion: Conversion, parts: Mapping[str, tuple[str, Tensor]]) ->
         reshaped={official(key): ours for key, ours in conversion.reshaped.items()},
         dropped={official(key): reason for key, reason in conversion.dropped.items()},
         unexpected=[official(key) for key in conversion.unexpected],
+        differing={official(key): how for key, how in conversion.differing.items()},
     )
 
 

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from spm_mm.converters.paca import PaCaConverter
 
-PART = re.compile(r'(neck|rpn_head|roi_head|bbox_head|mask_head|decode_head|auxiliary_head)\.')
+PART = re.compile(
+    r'(neck|rpn_head|roi_head|bbox_head|mask_head|decode_head|auxiliary_head|panoptic_head'
+    r'|panoptic_fusion_head|semantic_head|data_preprocessor)\.'
+)
+BESIDE = re.compile(
+    r'(level_embed$|(encoder|decoder|query_embedding|dn_query_generator|memory_trans_fc'
+    r'|memory_trans_norm|pos_trans_fc|pos_trans_norm|positional_encoding|reference_points_fc|patterns'
+    r'|query_map)[.])'
+)
+"""What MMDetection's detectors with transformers have beside their backbone."""
 BN_EPS = 1e-5
 """Epsilon of the norms in MMSegmentation's heads."""
 LINEAR = r'decode_head\.(?:linear_c|linear_c\.|linear_projections\.)(\d)\.proj\.(weight|bias)'
@@ -44,9 +53,15 @@ class Heads:
             self.reshaped[key] = self.names[key]
 
 
-def is_head(key: str) -> bool:
-    """Whether a key belongs to a neck or head, or to the preparation of data."""
-    return bool(PART.match(key)) or key.startswith('data_preprocessor.')
+def is_head(key: str, named: bool = True) -> bool:
+    """Whether a key belongs to a neck or head, or to the preparation of data.
+
+    Args:
+        key: The key.
+        named: Whether the keys of the backbone begin with ``backbone.``. Only then an encoder beside it
+            is a part of a detector.
+    """
+    return bool(PART.match(key) or (named and BESIDE.match(key)))
 
 
 def convert_heads(weights: Mapping[str, Tensor]) -> Heads:

@@ -1,6 +1,7 @@
 """Find the weights in whatever a training script or a hub wrote."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,22 +9,21 @@ from typing import Any
 
 from torch import Tensor
 
-from spm_mm.compat import load_checkpoint
+from spm_mm.checkpoint_files import (
+    AVERAGED,
+    RAW,
+    describe,
+    find_weights,
+    is_safetensors,
+    strip_wrappers,
+    tensors,
+)
+from spm_mm.compat import is_folder, load_checkpoint
 from spm_mm.converters.tensors_only import read_tensors_only
 from spm_mm.errors import UserError
 
-RAW = ('state_dict', 'model', 'model_state_dict', 'module', 'net', 'student')
-AVERAGED = (
-    'state_dict_ema',
-    'model_ema',
-    'ema_state_dict',
-    'model_ema_state_dict',
-    'ema',
-    'teacher',
-)
-WRAPPERS = ('module.', '_orig_mod.', 'model.')
-"""What wrappers put before every key: data parallel, ``torch.compile``, and training code."""
 HF_FILES = ('model.safetensors', 'pytorch_model.bin')
+SHARD = re.compile(r'-\d{5}-of-\d{5}\.\w+$')
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Weights:
     clues: str = ''
     """What the file says of the model: its name, model type, settings."""
     notes: list[str] = field(default_factory=list)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """``config.json`` of a folder of Hugging Face."""
 
     def choose(
         self, ema: bool | None, prefer_averaged: bool = False
@@ -80,20 +82,30 @@ def read_checkpoint(path: str | Path) -> Weights:
     path = Path(path)
     notes: list[str] = []
     clues = [path.resolve().name]
-    if path.is_dir():
-        content, config = _read_folder(path)
-        clues += [str(config.get('model_type', '')), *map(str, config.get('architectures') or ())]
+    settings: Mapping[str, Any] = {}
+    if is_folder(path):
+        content, settings = _read_folder(path)
+        clues += _names(settings)
+    elif SHARD.search(path.name):
+        raise UserError(f'{path} is one part of a sharded checkpoint: name its folder')
     else:
         content = _read_file(path, notes)
+        config = path.with_name('config.json')
+        if path.name in HF_FILES and config.is_file():
+            settings = _read_json(config)
+            clues += _names(settings)
     clues += _clues(content)
-    return _find(path, content, ' '.join(clues), notes)
+    weights = _find(path, content, ' '.join(clues), notes)
+    weights.settings = settings
+    return weights
 
 
 def _read_file(path: Path, notes: list[str]) -> Mapping[str, Any]:
     try:
         return load_checkpoint(path)
     except UserError as refused:
-        if not path.is_file() or path.suffix == '.safetensors':
+        # What the loader did not refuse, and what is no pickle, holds nothing for the other way.
+        if refused.__cause__ is None or is_safetensors(path) or describe(path):
             raise
         try:
             content = read_tensors_only(path)
@@ -113,17 +125,43 @@ def _read_folder(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
         raise UserError(f'{path} is a folder without config.json: name the checkpoint in it')
     for name in HF_FILES:
         if (path / name).is_file():
-            return load_checkpoint(path / name), json.loads(config.read_text())
+            return load_checkpoint(path / name), _read_json(config)
         index = path / f'{name}.index.json'
         if index.is_file():
-            shards = set(json.loads(index.read_text())['weight_map'].values())
-            if any(Path(shard).name != shard for shard in shards):
-                raise UserError(f'{index} names files outside of its folder')
-            weights: dict[str, Any] = {}
-            for shard in sorted(shards):
-                weights |= load_checkpoint(path / shard)
-            return weights, json.loads(config.read_text())
+            return _read_shards(index), _read_json(config)
     raise UserError(f'{path} has config.json, but neither {" nor ".join(HF_FILES)}')
+
+
+def _read_shards(index: Path) -> dict[str, Any]:
+    places = _read_json(index).get('weight_map')
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        raise UserError(f'{index} has no weight_map of names of tensors to names of files')
+    shards = sorted(set(places.values()))
+    if any(Path(shard).name != shard or shard == '..' for shard in shards):
+        raise UserError(f'{index} names files outside of its folder')
+    weights: dict[str, Any] = {}
+    for shard in shards:
+        weights |= load_checkpoint(index.with_name(shard))
+    if missing := [key for key in places if key not in weights]:
+        raise UserError(
+            f'{index} names {len(missing)} tensors that its files do not hold, first {missing[0]}'
+        )
+    return weights
+
+
+def _names(settings: Mapping[str, Any]) -> list[str]:
+    """What ``config.json`` calls the model."""
+    return [str(settings.get(key, '')) for key in ('model_type', 'architectures')]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise UserError(f'{path} is no JSON: {error}') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path} holds a {type(content).__name__}, not a dict')
+    return content
 
 
 def _clues(content: Mapping[str, Any]) -> list[str]:
@@ -140,16 +178,20 @@ def _find(path: Path, content: Mapping[str, Any], clues: str, notes: list[str]) 
     found: dict[str, dict[str, Tensor]] = {}
     entries: dict[str, str] = {}
     for kind, names in (('raw', RAW), ('averaged', AVERAGED)):
-        for name in names:
-            entry = content.get(name)
-            if isinstance(entry, Mapping) and (tensors := _tensors(entry)):
-                found[kind], entries[kind] = tensors, f'entry {name!r}'
-                break
-    if not found and (tensors := _tensors(content)):
-        found['raw'], entries['raw'] = tensors, 'the whole file'
+        if entry := find_weights(content, names):
+            found[kind], entries[kind] = entry[1], f'entry {entry[0]!r}'
+    if not found and (whole := tensors(content)):
+        found['raw'], entries['raw'] = whole, 'the whole file'
     if not found:
-        raise UserError(f'checkpoint {path} holds no weights; its keys are {list(content)[:5]}')
-    if 'steps' in content.get('ema_state_dict', ()) and len(found) == 2:
+        whole = (
+            '; it holds objects that were pickled whole, which are not read: where you trust their'
+            " code, save a model's state_dict()"
+        )
+        raise UserError(
+            f'checkpoint {path} holds no weights; its keys are {list(content)[:5]}'
+            f'{whole if notes else ""}'
+        )
+    if 'steps' in (content.get('ema_state_dict') or ()) and len(found) == 2:
         # mmengine exchanges the two when it saves.
         found = {'raw': found['averaged'], 'averaged': found['raw']}
         entries = {'raw': entries['averaged'], 'averaged': entries['raw']}
@@ -167,21 +209,7 @@ def _find(path: Path, content: Mapping[str, Any], clues: str, notes: list[str]) 
     return Weights(path, weights.get('raw'), weights.get('averaged'), entries, clues, notes)
 
 
-def _tensors(entry: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {key: value for key, value in entry.items() if isinstance(value, Tensor)}
-
-
 def _mmcv_average(weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Keys whose other half mmcv 1's ``EMAHook`` keeps as a buffer of the model, with its name."""
     twins = {key: f'ema_{key.replace(".", "_")}' for key in weights}
     return {key: twin for key, twin in twins.items() if twin in weights}
-
-
-def strip_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without what wrappers put before every key."""
-    weights = {key: value for key, value in weights.items() if key not in ('steps', 'n_averaged')}
-    while prefix := next(
-        (p for p in WRAPPERS if weights and all(k.startswith(p) for k in weights)), None
-    ):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights

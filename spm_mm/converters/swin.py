@@ -54,6 +54,8 @@ class SwinConverter(Converter):
     def dropped(self, key: str) -> str | None:
         if key.endswith(('relative_position_index', 'attn_mask')):
             return 'follows from the size of the window'
+        if key.endswith('mask_token') or re.fullmatch(r'decoder\.0\.\w+', key):
+            return 'only masked pre-training uses it'
         return None
 
     def model_for(self, state_dict: Mapping[str, Tensor]) -> nn.Module:

@@ -108,7 +108,8 @@ def rewrite(source: str, target: str) -> None:
         __name__='tensors_only', Unpickler=Unpickler, load=_load, UnpicklingError=pickle.UnpicklingError
     )  # fmt: skip
     # Not torch's safe unpickler but the one above, which allows less.
-    content = torch.load(source, map_location='cpu', pickle_module=reader, weights_only=False)
+    with open(source, 'rb') as file:
+        content = torch.load(file, map_location='cpu', pickle_module=reader, weights_only=False)
     torch.save(plain(content), target)
 
 
@@ -135,7 +136,8 @@ def read_tensors_only(path: str | Path) -> dict[str, Any]:
             text=True,
         )
         if done.returncode:
-            raise ValueError(done.stderr.strip().splitlines()[-1])
+            said = done.stderr.strip().splitlines()
+            raise ValueError(said[-1] if said else f'the process ended with {done.returncode}')
         content = torch.load(target, map_location='cpu', weights_only=True)
     return content if isinstance(content, dict) else {}
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import re
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import HistoryBuffer
+
+from spm_mm.engine.atomic_files import whole_file
 
 __all__ = ['logged_figures', 'model_card', 'write_model_card']
 
@@ -105,11 +106,11 @@ def write_model_card(checkpoint: Path, *args: Any, **kwargs: Any) -> Path:
     """
     text = model_card(checkpoint, *args, **kwargs)
     path = checkpoint.with_name('README.md')
-    if path.exists() and path.read_text().partition('\n')[0] != f'# {checkpoint.name}':
+    title = f'# {checkpoint.name}'.encode()
+    if path.exists() and not (path.is_file() and path.read_bytes().splitlines()[:1] == [title]):
         path = checkpoint.with_name(f'{checkpoint.name}.md')
-    partial = path.with_name(f'{path.name}.part')
-    partial.write_text(text)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding='utf-8')
     return path
 
 

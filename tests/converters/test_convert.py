@@ -9,7 +9,7 @@ from torch import Tensor
 from spm_mm.converters import Converted, Weights, convert_checkpoint, converters, write_weights
 from spm_mm.errors import UserError
 from tests.converters.test_swin import official_name
-from tests.parity.fixtures import read_fixture
+from tests.parity.fixtures import make_state_dict, read_fixture
 
 PARITY = Path(__file__).parents[1] / 'parity'
 FILES = {
@@ -99,8 +99,77 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_other_networks_are_refused(keys: list[str], name: str | None) -> None:
     base = {} if name != 'TCFormer' else shapes('oracles/pvt_v2_b1')
     weights = base | {key: torch.empty(1, device='meta') for key in keys}
-    with pytest.raises(UserError, match=f'they are of {name}' if name else 'weights; their first'):
+    with pytest.raises(
+        UserError, match=f'are of {name}, .*have: ' if name else 'weights; their first'
+    ):
         convert(weights)
+
+
+def test_channels_of_the_image_are_kept() -> None:
+    weights = shapes('oracles/pvt_v2_b0')
+    weights['patch_embed1.proj.weight'] = torch.empty(32, 4, 7, 7, device='meta')
+    converted = convert(weights)
+    assert converted.complete
+    assert 'stem.conv.weight reads 4 channels: build the model' in converted.conversion.report()
+    assert converted.conversion.state_dict['backbone.stem.conv.weight'].shape[1] == 4
+
+
+def test_another_shape_is_said() -> None:
+    weights = shapes('oracles/pvt_v2_b0')
+    weights['norm1.weight'] = torch.empty(3, device='meta')
+    converted = convert(weights)
+    assert not converted.complete
+    said = 'unexpected: norm1.weight, backbone.stages.0.norm.weight is (3,), the model has (32,)'
+    assert said in converted.conversion.report()
+
+
+def test_what_are_no_weights_is_refused() -> None:
+    fixture = read_fixture(PARITY / 'oracles/pvt_v2_b0.json')
+    weights = make_state_dict(fixture)
+    weights['head.bias'][0] = torch.nan
+    converted = convert(weights)
+    assert not converted.complete
+    assert converted.conversion.broken == ['head.fc.bias']
+    quantized = {key: value.to(torch.int8) for key, value in weights.items()}
+    with pytest.raises(UserError, match=r'no real floating point.*torch\.int8\): a quantized'):
+        convert(quantized)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        ({'num_attention_heads': [2, 2, 5, 8]}, r'number of heads=\[2, 2, 5, 8\].* has \[1, 2'),
+        ({'hidden_act': 'relu'}, "hidden_act='relu', the model here has 'gelu'"),
+        ({'backbone_config': {'hidden_act': 'relu'}}, "hidden_act='relu'"),
+        ({'num_attention_heads': [1, 2, 5, 8], 'hidden_act': 'gelu'}, None),
+    ],
+)
+def test_settings_that_shapes_do_not_tell(settings: dict, said: str | None) -> None:
+    found = Weights(
+        Path('folder'), shapes('oracles/pvt_v2_b0'), None, {'raw': 'all'}, settings=settings
+    )
+    if said is None:
+        assert convert_checkpoint(found).complete
+        return
+    with pytest.raises(UserError, match=f'folder: config.json has {said}'):
+        convert_checkpoint(found)
+
+
+def test_parts_beside_the_backbone_stay() -> None:
+    """Mask2Former's head, and the transformer of DINO."""
+    beside = (
+        'panoptic_head.cls_embed.weight',
+        'encoder.layers.0.norms.0.weight',
+        'decoder.norm.weight',
+        'level_embed',
+        'query_embedding.weight',
+    )
+    weights = {
+        f'backbone.{k}': v for k, v in shapes('oracles/pvt_v2_b0').items() if k[:4] != 'head'
+    }
+    converted = convert(weights | {key: torch.empty(1, device='meta') for key in beside})
+    assert converted.complete
+    assert converted.conversion.state_dict.keys() >= set(beside)
 
 
 def test_every_source_has_its_own_name_and_description() -> None:

@@ -1,6 +1,7 @@
 """What training scripts write around the weights: entries, prefixes, averages, objects of their own."""
 
 import argparse
+import json
 import pickle
 import tarfile
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spm_mm.converters import read_checkpoint
@@ -133,6 +135,87 @@ def test_nothing_that_a_file_names_is_run(form: str, tmp_path: Path) -> None:
     assert not made.exists()
     torch.load(tmp_path / 'file.pth', weights_only=False)
     assert made.exists()  # so the test can fail
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (b'', 'an empty file'),
+        (b'  <!DOCTYPE html>', 'a web page'),
+        (b'version https://git-lfs.github.com/spec/v1', 'a pointer of Git LFS'),
+        (b'{"weight_map": {}}', 'name its folder'),
+        (b'PK' + bytes(600), 'its end is missing'),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_what_a_file_is_instead(content: bytes, said: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f'file.{suffix}'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf'file\.{suffix} cannot be read .*\(.*{said}') as caught:
+        read_checkpoint(path)
+    assert 'alone' not in str(caught.value)
+
+
+def test_the_content_counts_not_the_name(tmp_path: Path) -> None:
+    torch.save(AVERAGED, tmp_path / 'a.safetensors')
+    save_file(AVERAGED, tmp_path / 'a.pth')
+    assert value(read_checkpoint(tmp_path / 'a.safetensors').raw) == 1
+    assert value(read_checkpoint(tmp_path / 'a.pth').raw) == 1
+    torch.save({'model': RAW, 'args': Settings()}, tmp_path / 'b.safetensors')
+    assert value(read_checkpoint(tmp_path / 'b.safetensors').raw) == 0
+
+
+def test_whole_objects_and_odd_keys(tmp_path: Path) -> None:
+    for content in (Settings(), {'model': Settings()}):
+        with pytest.raises(
+            UserError, match=r'holds no weights.* pickled whole, which are not read'
+        ):
+            read(tmp_path, content)
+    with pytest.raises(UserError, match=r'holds a list, not a dict$'):
+        read(tmp_path, [RAW])
+    with pytest.raises(UserError, match=r'holds no weights; its keys are \[0\]'):
+        read(tmp_path, {0: torch.ones(1)})
+    assert value(read(tmp_path, {'model': {'state_dict': AVERAGED}}).raw) == 1
+    assert value(read(tmp_path, {'params': {'a.weight': np.ones(2)}}).raw) == 1
+    compiled = {'a._orig_mod.weight': torch.ones(2), 'b': torch.ones(1)}
+    assert read(tmp_path, compiled).raw.keys() == {'a.weight', 'b'}
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder of Hugging Face with weights in two files."""
+    save_file(RAW, tmp_path / 'model-00001-of-00002.safetensors')
+    save_file({'b': torch.ones(1)}, tmp_path / 'model-00002-of-00002.safetensors')
+    places = {key: f'model-0000{i}-of-00002.safetensors' for i, key in ((1, 'a.weight'), (2, 'b'))}
+    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': places}))
+    (tmp_path / 'config.json').write_text('{"architectures": 3}')
+    return tmp_path
+
+
+def test_shards(shards: Path) -> None:
+    assert read_checkpoint(shards).raw.keys() == {'a.weight', 'b'}
+    with pytest.raises(UserError, match='is one part of a sharded checkpoint: name its folder'):
+        read_checkpoint(shards / 'model-00001-of-00002.safetensors')
+    save_file({'c': torch.ones(1)}, shards / 'model-00002-of-00002.safetensors')
+    with pytest.raises(UserError, match='names 1 tensors that its files do not hold, first b'):
+        read_checkpoint(shards)
+
+
+@pytest.mark.parametrize(
+    ('file', 'text', 'said'),
+    [
+        ('config.json', '{', r'config\.json is no JSON'),
+        ('config.json', '[]', 'holds a list, not a dict'),
+        ('model.safetensors.index.json', '', 'is no JSON'),
+        ('model.safetensors.index.json', '{}', 'has no weight_map'),
+        ('model.safetensors.index.json', '{"weight_map": {"a": 3}}', 'has no weight_map'),
+        ('model.safetensors.index.json', '{"weight_map": {"a": ".."}}', 'outside of its folder'),
+    ],
+)
+def test_damaged_folders(shards: Path, file: str, text: str, said: str) -> None:
+    (shards / file).write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_checkpoint(shards)
 
 
 def test_views_of_one_storage(tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def test_mistakes(run_here, tmp_path, arguments: tuple[str, ...], message: str) 
     assert not (tmp_path / 'out.pth').exists()
 
 
+@pytest.mark.parametrize('tool', ['convert', 'rewrite', 'publish'])
+def test_the_original_stays(tool: str, run_here, tmp_path) -> None:
+    path = tmp_path / f'in.{"safetensors" if tool == "rewrite" else "pth"}'
+    torch.save({'state_dict': {'a.weight': torch.zeros(1)}}, path)
+    content = path.read_bytes()
+    done = run_here(f'tools/model_converters/{tool}.py', path, path, status=2)
+    assert 'would replace what is read' in done.stderr
+    assert path.read_bytes() == content
+
+
 def test_source_before_the_files(official: Path, run_here, tmp_path) -> None:
     done = run_here(CONVERT, 'pvt', official, tmp_path / 'out.pth')
     assert "found: PVT 'tiny'" in done.stdout

@@ -51,6 +51,19 @@ def test_name_by_content(publish, tmp_path) -> None:
     assert (tmp_path / 'out.pth').read_text() == 'of somebody else'
 
 
+def test_no_meta_views_and_wrappers(publish, tmp_path) -> None:
+    whole = torch.ones(1000, 1000)
+    state_dict = {'module._orig_mod.a': whole[0], 'module._orig_mod.b': whole[1]}
+    torch.save({'state_dict': state_dict, 'meta': None}, tmp_path / 'in.pth')
+    (tmp_path / 'README.md').write_bytes(b'\xff\xfe of somebody else')
+    publish(tmp_path / 'in.pth', tmp_path / 'out.pth')
+    published = torch.load(tmp_path / 'out.pth', weights_only=True)
+    assert published['state_dict'].keys() == {'a', 'b'}
+    assert (tmp_path / 'out.pth').stat().st_size < 20_000
+    assert (tmp_path / 'README.md').read_bytes().startswith(b'\xff')
+    assert (tmp_path / 'out.pth.md').is_file()
+
+
 @pytest.mark.parametrize(
     ('weights', 'said'),
     [

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from spm_mm.checkpoint_files import check_output
 from spm_mm.converters import (
     convert_checkpoint,
     converters,
@@ -55,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--partial',
         action='store_true',
-        help='write the file although keys are missing or unexpected',
+        help='write the file although keys are missing, unexpected, or not finite',
     )
     args = parser.parse_args()
     if len(args.words) not in (2, 3):
@@ -78,13 +79,17 @@ def main() -> None:
     args = parse_args()
     if args.output.suffix not in ('.pth', '.safetensors'):
         raise UserError(f'OUT must end in .pth or .safetensors, got {args.output}')
+    check_output(args.input, args.output)
     weights = read_checkpoint(args.input)
     for note in weights.notes:
         print(note)
     converted = convert_checkpoint(weights, args.source, args.ema)
     print(f'found: {converted.found}\n{converted.conversion.report()}')
     if not (converted.complete or args.partial):
-        raise UserError('keys are missing or unexpected, nothing was written; --partial writes it')
+        raise UserError(
+            'keys are missing or unexpected, or hold NaN or infinity, as listed above: nothing was'
+            ' written; --partial writes it'
+        )
     ours = dict(converted.conversion.state_dict)
     if args.config:
         for key in fit_to_model(ours, build(args.config), args.drop_heads):

@@ -28,7 +28,11 @@ def main() -> None:
             if args.list in name:
                 figures = ', '.join(f'{what} {value}' for what, value in row.figures.items())
                 state = (
-                    'address unknown' if row.url is None else '' if row.checked else 'not checked'
+                    f'no address, see {row.page or row.source}'
+                    if row.url is None
+                    else ''
+                    if row.checked
+                    else 'not checked'
                 )
                 print(
                     '; '.join(

@@ -9,11 +9,13 @@ import hashlib
 import io
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from spm_mm.compat import load_checkpoint
+from spm_mm.checkpoint_files import check_output, strip_wrappers, tensors
+from spm_mm.compat import check_numbers, load_checkpoint
 from spm_mm.engine import logged_figures, run_tool, whole_file, write_model_card
 from spm_mm.errors import UserError
 
@@ -49,20 +51,23 @@ def main() -> None:
     args = parser.parse_args()
     if args.output.suffix != '.pth':
         raise UserError(f'OUT must end in .pth, got {args.output}')
+    if not args.hash:
+        check_output(args.input, args.output)
     checkpoint = load_checkpoint(args.input)
-    if 'state_dict' not in checkpoint:
+    if not isinstance(checkpoint.get('state_dict'), Mapping):
         raise UserError(f'{args.input} is no training checkpoint: it has no state_dict')
     # Of a run with EMAHook these are the averaged ones: mmengine exchanges them when it saves.
-    weights = {key: value.cpu() for key, value in checkpoint['state_dict'].items()}
+    # Cloned, as a view would bring along the whole tensor that it is of.
+    weights = {
+        key: value.clone(memory_format=torch.contiguous_format)
+        for key, value in strip_wrappers(tensors(checkpoint['state_dict'])).items()
+    }
     if not weights:
         raise UserError(f'{args.input} has an empty state_dict: there is nothing to publish')
-    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise UserError(
-            f'{args.input} holds NaN or infinity in {len(broken)} of {len(weights)} entries, first'
-            f' {broken[0]}: publish an earlier checkpoint'
-        )
-    meta = {key: plain(value) for key, value in checkpoint.get('meta', {}).items() if key in META}
+    check_numbers(weights, args.input)
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    meta = {key: plain(value) for key, value in meta.items() if key in META}
     content = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, content)
     output = args.output

@@ -6,6 +6,7 @@ The file is read in a process of its own, and nothing that it names is run. Name
 import argparse
 from pathlib import Path
 
+from spm_mm.checkpoint_files import check_output
 from spm_mm.converters import read_checkpoint, write_weights
 from spm_mm.engine import run_tool
 from spm_mm.errors import UserError
@@ -23,6 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.output.suffix != '.safetensors':
         raise UserError(f'OUT must end in .safetensors, got {args.output}')
+    check_output(args.input, args.output)
     weights = read_checkpoint(args.input)
     for note in weights.notes:
         print(note)
