@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmengine.logging import print_log
 from torch import Tensor
 
-from spm_mm.compat import check_numbers, check_state_dict, load_weights
+from spm_mm.compat import check_state_dict, load_weights, not_finite
 from spm_mm.errors import UserError
 from spm_mm.ops.adapt_weights import adapt_weights
 
@@ -51,7 +51,6 @@ def load_pretrained(backbone: 'HierarchicalBackbone', path: str, prefix: str = '
         raise UserError(
             f'{error}; weights of other code go through tools/model_converters/convert.py first'
         ) from error
-    check_numbers(own, path)
     optional = ('mergings.*', 'norms.*', *backbone.unused_keys)
     foreign = [key for key in missing if not _fits(key, optional)]
     if foreign:
@@ -68,6 +67,7 @@ def load_pretrained(backbone: 'HierarchicalBackbone', path: str, prefix: str = '
         ('of another kind of merging, so not used', other, logging.WARNING),
         ('of another size in the checkpoint, so new', resized, logging.WARNING),
         ('not in the checkpoint, so new', missing, logging.WARNING),
+        ('holds NaN or infinity', not_finite(own), logging.WARNING),
     ):
         if keys:
             print_log(f'{name}: {what}: {", ".join(keys)}', 'current', level)
