@@ -66,7 +66,7 @@ docs: $(DOCS_VENV)/bin/mkdocs
 	@echo "open site/index.html"
 
 $(DOCS_VENV)/bin/mkdocs: requirements/docs.txt
-	@python3 -m venv $(DOCS_VENV)
+	@$(if $(wildcard $(RUN)),$(RUN),python3) -m venv $(DOCS_VENV)
 	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/docs.txt
 	@touch $@
 
