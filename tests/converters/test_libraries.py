@@ -222,7 +222,7 @@ def test_nat_of_hugging_face(arch: str, tmp_path: Path, monkeypatch: pytest.Monk
     )  # fmt: skip
     theirs = randomize(transformers.DinatForImageClassification(config))
     theirs.save_pretrained(tmp_path / 'saved')
-    with pytest.raises(UserError, match='they are of DiNAT'):
+    with pytest.raises(UserError, match='these weights are of DiNAT'):
         convert_checkpoint(read_checkpoint(tmp_path / 'saved'))
     # The same as files of NAT.
     weights = load_file(tmp_path / 'saved/model.safetensors')
