@@ -23,7 +23,8 @@ setup:
 demo: setup
 	@$(RUN) tools/demo.py
 
-# One thread a process: the tests' models are too small for more.
+# One thread a process: the tests' models are too small for more. Compiled Python files are kept, since many tests
+# start a process.
 MARKED := not slow
 # What the forks and the oldest Python run.
 SMALLER_SET := $(wildcard tests/test_*.py) tests/heads tests/mmcv_ops \
@@ -34,7 +35,7 @@ PYTEST_ARGS ?= $(if $(filter onedl,$(STACK)),$(SMALLER_SET))
 test: setup
 	@[ $(STACK) = onedl ] || [ ! -x $(VENV)/bin/uv ] || \
 		$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --requirement requirements/test.txt
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "$(MARKED)" \
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "$(MARKED)" \
 		$(PYTEST_ARGS)
 
 test-slow:
