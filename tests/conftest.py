@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         '--pin-keys', action='store_true', help='write the names of state-dict keys that are pinned'
     )
     parser.addoption(
+        '--store-outputs', action='store_true', help='write the outputs of tutorials into them'
+    )
+    parser.addoption(
         '--sample', type=int, metavar='N', help='run at most N cases of each parametrised test'
     )
 
