@@ -5,11 +5,12 @@ VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN := $(VENV)/bin/python
 export STACK VENV
 
-.PHONY: help setup demo test test-slow test-all test-smaller pins lint docs clean
+.PHONY: help setup demo test test-fast test-slow test-all test-smaller pins lint docs clean
 
 help:
 	@echo "make demo   compose scenes, train Semantic FPN on PVT-Tiny with SPM, evaluate, draw"
 	@echo "make test   run the tests but those marked slow; make test-slow runs these, make test-all both"
+	@echo "make test-fast  run a sample of the tests, while you develop"
 	@echo "make lint   check style and formatting"
 	@echo "make docs   build the documentation site into site/"
 	@echo "make setup  the environment alone"
@@ -37,6 +38,11 @@ test: setup
 		$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --requirement requirements/test.txt
 	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "$(MARKED)" \
 		$(PYTEST_ARGS)
+
+# While developing. The counts and the failures alone are shown.
+test-fast:
+	@$(MAKE) --no-print-directory test MARKED="not (slow or launch or parity or gpu)" \
+		PYTEST_ARGS="--sample 2 --quiet --no-header --disable-warnings -r fE $(PYTEST_ARGS)"
 
 test-slow:
 	@$(MAKE) --no-print-directory test MARKED="slow"

@@ -14,17 +14,17 @@ scope ``spm_mm``, ``type='spm_mm.PVT'`` is enough; no import is needed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from spm_mm.mmcv_ops import install
+from spm_mm import mmcv_ops, renamed
 
 if TYPE_CHECKING:
     from spm_mm.models import create_model, list_models
 
 __all__ = ['create_model', 'list_models']
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
-install()
-del install
+mmcv_ops.install()
+renamed.install()
 
 
 def __getattr__(name: str) -> Any:

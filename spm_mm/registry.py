@@ -15,6 +15,7 @@ from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
 from spm_mm.errors import UserError
+from spm_mm.renamed import OPTIONS, answer_for_old_names
 
 SCOPE = 'spm_mm'
 
@@ -57,9 +58,11 @@ def import_modules(package: str, namespace: dict[str, Any]) -> list[str]:
     names: list[str] = []
     for info in pkgutil.iter_modules(namespace['__path__']):
         module = importlib.import_module(f'{package}.{info.name}')
+        answer_for_old_names(module.__name__, vars(module))
         for name in getattr(module, '__all__', ()):
             namespace[name] = getattr(module, name)
             names.append(name)
+    answer_for_old_names(package, namespace)
     return sorted(names)
 
 
@@ -120,5 +123,6 @@ def build(cfg: Mapping, base: type, argument: str, **supplied: Any) -> Any:
     allowed = [name for name in parameters if name not in supplied]
     for name in options:
         if name not in parameters and not open_ended:
-            raise UserError(f'{argument} has no option {name!r}: {suggest(name, allowed)}')
+            instead = OPTIONS.get(f'{cls.__name__}.{name}') or suggest(name, allowed)
+            raise UserError(f'{argument} has no option {name!r}: {instead}')
     return cls(**options)

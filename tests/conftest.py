@@ -12,6 +12,25 @@ import torch
 import spm_mm  # noqa: F401, which brings mmcv's operators where it is not installed
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = {
+    'models': (
+        'attention backbones benchmark converters deploy merging necks ops pytorch_tools reference'
+        ' visualization test_compat.py test_extending.py test_migration.py test_models.py'
+        ' test_registry.py test_weights.py'
+    ),
+    'frameworks': 'engine heads mmcv_ops test_frameworks.py test_inferencers.py',
+    'configs': 'configs',
+    'parity': 'parity',
+    'tools': 'compare tools',
+    'launch': (
+        'compare/test_launch.py engine/test_cpu_distributed.py engine/test_disks.py'
+        ' engine/test_frameworks_tools.py engine/test_machines.py pytorch_tools/test_ddp.py'
+        ' pytorch_tools/test_fsdp.py tools/test_launchers.py tools/test_train.py'
+    ),
+    'docs': 'tutorials test_docs.py test_packaging.py',
+    'gpu': 'gpu',
+}
+"""Marker to the folders and files that have it, the longer path before the shorter."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +42,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         '--pin-keys', action='store_true', help='write the names of state-dict keys that are pinned'
     )
+    parser.addoption(
+        '--store-outputs', action='store_true', help='write the outputs of tutorials into them'
+    )
+    parser.addoption(
+        '--sample', type=int, metavar='N', help='run at most N cases of each parametrised test'
+    )
+
+
+def part_of(file: Path) -> str | None:
+    """The marker of a test file, None if neither it nor a folder of it is in :data:`PARTS`."""
+    place = file.relative_to(ROOT / 'tests')
+    paths = [str(path) for path in (place, *place.parents)]
+    parts = (part for path in paths for part, listed in PARTS.items() if path in listed.split())
+    return next(parts, None)
+
+
+def pytest_collect_file(file_path: Path) -> None:
+    """Refuse a test file that has no part."""
+    if file_path.match('test_*.py') and part_of(file_path) is None:
+        raise pytest.Collector.CollectError(f'add {file_path} or its folder to PARTS in {__file__}')
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test the marker of its part."""
+    item.add_marker(part_of(item.path))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--sample``, keep cases of each test that are spread evenly over all."""
+    most = config.getoption('--sample')
+    if most is None:
+        return
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition('[')[0], []).append(item)
+    kept = {
+        cases[i * len(cases) // most] if len(cases) > most else case
+        for cases in tests.values()
+        for i, case in enumerate(cases[:most])
+    }
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(autouse=True)

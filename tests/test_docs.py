@@ -14,8 +14,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / 'docs'
 PAGES = sorted(DOCS.rglob('*.md'))
+NOTEBOOKS = sorted(DOCS.rglob('*.ipynb'))
 TEXTS = [
     *PAGES,
+    *NOTEBOOKS,
     *(ROOT / f'{name}.md' for name in ('README', 'CONTRIBUTING', 'CHANGELOG', 'SECURITY')),
 ]
 FENCE = re.compile(r'^( *)(```+|~~~+).*?^\1\2', re.DOTALL | re.MULTILINE)
@@ -97,7 +99,8 @@ def test_files_that_commands_name_are_there(page: Path) -> None:
 def test_navigation_lists_every_page() -> None:
     listed = list(navigation(yaml.safe_load((ROOT / 'mkdocs.yml').read_text())['nav']))
     assert len(listed) == len(set(listed))
-    assert set(listed) == {str(page.relative_to(DOCS)) for page in PAGES} | FROM_ROOT
+    pages = (*PAGES, *(path.with_suffix('.md') for path in NOTEBOOKS))
+    assert set(listed) == {str(page.relative_to(DOCS)) for page in pages} | FROM_ROOT
 
 
 def test_api_has_every_package() -> None:

@@ -135,7 +135,7 @@ def _check_same_file(file: Path) -> None:
             )
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(name=['CheckpointReportHook', 'CheckpointGuardHook'])  # as in 0.1.0
 class CheckpointReportHook(Hook):
     """Says in one line how a checkpoint fits the model, and whether it holds numbers at all.
 

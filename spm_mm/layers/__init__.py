@@ -14,6 +14,7 @@ from spm_mm.layers.plain import is_plain
 from spm_mm.layers.position_embedding import PositionEmbedding, sine_cosine_table
 from spm_mm.layers.stem import DoubleConvStem, OverlapStem, PatchStem
 from spm_mm.layers.tokens import TokenBlock, TokenDepthwiseMLP
+from spm_mm.renamed import answer_for_old_names
 
 __all__ = [
     'MLP',
@@ -34,3 +35,5 @@ __all__ = [
     'resize_map',
     'sine_cosine_table',
 ]
+
+answer_for_old_names(__name__, globals())

@@ -27,6 +27,7 @@ from spm_mm.ops.windows import (
     pad_to_multiple,
     to_windows,
 )
+from spm_mm.renamed import answer_for_old_names
 
 __all__ = [
     'TokenMap',
@@ -56,3 +57,5 @@ __all__ = [
     'to_windows',
     'window_attention',
 ]
+
+answer_for_old_names(__name__, globals())

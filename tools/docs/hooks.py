@@ -2,7 +2,7 @@
 
 A page may link to a file of the repository that is no page, such as a config. On the site that link
 leads to a copy of the file below ``source/``. CHANGELOG.md and CONTRIBUTING.md, which stand in the
-root, become pages.
+root, become pages, and so do notebooks.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebook_pages import read_notebook
 
 LINK = re.compile(r'(\]\()([^)\s#:]+)(#[^)\s]*)?(\))')
 CODE = re.compile(r'^(```+|~~~+).*?^\1', re.DOTALL | re.MULTILINE)
@@ -36,12 +37,20 @@ def target_of(page: str, link: str) -> str:
 
 
 def text_of(root: Path, page: str) -> str:
-    return (root / FROM_ROOT.get(page, f'docs/{page}')).read_text()
+    path = root / FROM_ROOT.get(page, f'docs/{page}')
+    return path.read_text() if path.is_file() else read_notebook(path.with_suffix('.ipynb'))[0]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the root and the copies of what pages link to."""
+    """Add the pages of the root, those of the notebooks, and the copies of what pages link to."""
     root = root_of(config)
+    for notebook in [file for file in files if file.src_uri.endswith('.ipynb')]:
+        text, pictures = read_notebook(Path(notebook.abs_src_path))
+        page = notebook.src_uri.replace('.ipynb', '.md')
+        files.append(File.generated(config, page, content=text))
+        for name, picture in pictures.items():
+            uri = posixpath.join(posixpath.dirname(page), name)
+            files.append(File.generated(config, uri, content=picture))
     for page in FROM_ROOT:
         files.append(File.generated(config, page, content=text_of(root, page)))
     copies = {}
@@ -66,7 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
                 return link[0]
             target = copy_of(target)
         else:
-            target = target.removeprefix('docs/')
+            target = target.removeprefix('docs/').replace('.ipynb', '.md')
         relative = os.path.relpath(target, posixpath.dirname(uri) or '.')
         return f'{link[1]}{relative}{link[3] or ""}{link[4]}'
 
