@@ -28,6 +28,7 @@ __all__ = [
     'load_backbone',
     'load_model',
     'normalise',
+    'picture_of_sample',
     'read_image',
     'receptive_fields',
 ]
@@ -132,6 +133,20 @@ def read_image(
     picture = _test_picture(path, cfg) if size is None else _cover(picture, size)
     rgb = picture[..., ::-1].copy()
     return rgb, normalise(torch.from_numpy(rgb).permute(2, 0, 1)[None], cfg)
+
+
+def picture_of_sample(sample: Any) -> np.ndarray | None:
+    """Read the picture of a framework's data sample, RGB (H, W, 3), at the size of its ground truth.
+
+    None where its file is no picture.
+    """
+    picture = cv2.imread(str(sample.get('img_path', '')))
+    if picture is None:
+        return None
+    size = sample.metainfo.get('ori_shape')
+    if size is not None and tuple(size[:2]) != picture.shape[:2]:
+        picture = cv2.resize(picture, (size[1], size[0]))
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def normalise(pictures: Tensor, cfg: Config) -> Tensor:

@@ -85,9 +85,9 @@ def test_figure(
         arguments += ['--beside', configs(beside)]
     import spm_mm.visualization.figures as figures
 
-    def save(path, rows, title) -> None:
+    def save(path, rows, *options) -> None:
         drawn.append(rows)
-        figures.save_panels(path, rows, title)
+        figures.save_panels(path, rows, *options)
 
     monkeypatch.setattr('spm_mm.visualization.save_panels', save)
     picture, _ = call(tool, *arguments)

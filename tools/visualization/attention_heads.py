@@ -14,6 +14,7 @@ from rich.progress import track
 from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.errors import UserError
 from spm_mm.visualization import (
+    INK,
     Panel,
     attention_of_query,
     cell_at,
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     weights,
                     f'stage {stage + 1}, block {number}, head {i}\nentropy {entropy(weights):.2f}',
                     frame=frame,
-                    colours='Greys',
+                    colours=INK,
                 )
                 for i, weights in enumerate(heads)
             ]
