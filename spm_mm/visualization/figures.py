@@ -82,10 +82,11 @@ def save_panels(
     side = side or min(3, max(1.2, 60 / max(count, columns)))
     shapes = [panel.picture.shape for row in panels for panel in row if panel]
     aspect = max(height / width for height, width, *_ in shapes)
-    lines = sum(max((p.caption.count('\n') + 1 for p in row if p), default=1) for row in panels)
+    lines = sum(max(len(p.caption.splitlines()) for p in row if p) for row in panels)
     height = side * aspect * count + 0.16 * lines + 0.08 * count
     height += 0.2 * (title.count('\n') + 1) + (0.4 if legend else 0)
-    with new_figure(path, side * columns, height) as figure:
+    width = side * columns + (0.8 if any(p and p.scale for row in panels for p in row) else 0)
+    with new_figure(path, width, height, layout='compressed') as figure:
         axes = figure.subplots(count, columns, squeeze=False)
         figure.suptitle(title)
         free = []
@@ -116,7 +117,8 @@ def _draw(axis: Axes, panel: Panel) -> ScalarMappable:
     low, high = panel.limits or (None, None)
     shared = dict(cmap=panel.colours, extent=extent, vmin=low, vmax=high)
     if panel.overlay is None:
-        image = axis.imshow(panel.picture, interpolation='nearest', **shared)
+        kind = 'auto' if panel.picture.ndim == 3 else 'nearest'
+        image = axis.imshow(panel.picture, interpolation=kind, **shared)
     else:
         grey = cv2.cvtColor(panel.picture, cv2.COLOR_RGB2GRAY)
         axis.imshow(grey, cmap='gray', extent=extent, vmin=0, vmax=255)

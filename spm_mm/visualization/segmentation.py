@@ -143,7 +143,7 @@ def paint_errors(picture: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> n
 def segmentation_panels(
     picture: np.ndarray, prediction: np.ndarray, truth: np.ndarray, colours: Colours
 ) -> list[Panel]:
-    """Photograph, prediction, ground truth and errors of a segmentation.
+    """Picture, prediction, ground truth and errors of a segmentation.
 
     Args:
         picture: RGB picture (H, W, 3), uint8.
@@ -156,7 +156,7 @@ def segmentation_panels(
     share = wrong.sum() / max(counted.sum(), 1)
     palette = [*colours.values()]
     return [
-        Panel(_enlarge(picture, truth)[0], 'photograph'),
+        Panel(_enlarge(picture, truth)[0], 'picture'),
         Panel(paint_labels(picture, prediction, palette), 'prediction'),
         Panel(paint_labels(picture, truth, palette), 'ground truth'),
         Panel(paint_errors(picture, np.where(counted, truth, 255), wrong), f'wrong: {share:.1%}'),

@@ -84,19 +84,22 @@ STYLE = {
 
 
 @contextmanager
-def new_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+def new_figure(
+    path: Path, width: float, height: float, layout: str = 'constrained'
+) -> Iterator[Figure]:
     """Draw a figure in the suite's style and write it.
 
     Args:
         path: PNG or JPEG file; its folder is made.
         width: In inches.
         height: In inches.
+        layout: Layout engine of matplotlib; ``'compressed'`` for pictures of one aspect.
 
     Yields:
         The empty figure. It is written at the end of the ``with`` block.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout='constrained')
+        figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +116,8 @@ def add_legend(figure: Figure, colours: Mapping[str, Sequence[int]], axis: Axes 
         columns = 1 + (len(entries) > 10)
         axis.legend(handles=entries, loc='center', frameon=False, ncols=columns)
     else:
-        columns = min(len(entries), max(1, int(figure.get_figwidth() / 1.1)))
+        most = max(1, int(figure.get_figwidth() / 1.1))
+        columns = -(-len(entries) // -(-len(entries) // most))
         figure.legend(handles=entries, loc='outside lower center', frameon=False, ncols=columns)
 
 

@@ -87,7 +87,7 @@ def test_panels_of_a_segmentation() -> None:
     colours = {'cat': (200, 0, 0), 'owl': (0, 200, 0), 'hen': (0, 0, 200)}
     panels = segmentation_panels(picture, prediction, truth, colours)
     captions = [panel.caption for panel in panels]
-    assert captions == ['photograph', 'prediction', 'ground truth', 'wrong: 33.3%']
+    assert captions == ['picture', 'prediction', 'ground truth', 'wrong: 33.3%']
     quarter = panels[-1].picture.shape[0] // 4
     errors = panels[-1].picture[quarter :: 2 * quarter, quarter :: 2 * quarter]
     assert errors[0, 1].tolist() == list(WRONG)

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{name}: mIoU {miou:.2f}, half of the energy in {half_energy_area(fields[-1]):.2%}')
     limits = common_limits([np.sqrt(field) for field in fields])
     for field in fields:
-        caption = f'half of the energy in {half_energy_area(field):.1%}'
+        caption = f'half of the energy: {half_energy_area(field):.1%}'
         seen = dict(limits=limits, scale='sqrt of energy', scale_bar=field.shape[1] // 4)
         other_rows[1].append(Panel(np.sqrt(field), caption, **seen))
     rows = [[photograph, *first], [truth, *other_rows[0]], [None, *other_rows[1]]]
