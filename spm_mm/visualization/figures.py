@@ -75,11 +75,11 @@ def save_panels(
         legend: Colours, RGB from 0 to 255, by what they mean. The legend stands in the first free
             place, else below the panels.
         rows: Text at the left of each row. Default: none.
-        side: Width of a panel in inches. Default: 3, less where there are many.
+        side: Width of a panel in inches. Default: 3 at most, less where there are many.
     """
     count, columns = len(panels), max(map(len, panels))
-    # Many panels are drawn smaller, or the figure outgrows what viewers open.
-    side = side or min(3, max(1.2, 60 / max(count, columns)))
+    # Many panels are drawn smaller, or the figure outgrows what pages and viewers show.
+    side = side or min(3, max(1.2, min(10 / columns, 60 / count)))
     shapes = [panel.picture.shape for row in panels for panel in row if panel]
     aspect = max(height / width for height, width, *_ in shapes)
     lines = sum(max(len(p.caption.splitlines()) for p in row if p) for row in panels)

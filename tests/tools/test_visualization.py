@@ -86,9 +86,9 @@ def test_figure(
         arguments += ['--beside', configs(beside)]
     import spm_mm.visualization.figures as figures
 
-    def save(path, rows, *options) -> None:
-        drawn.append(rows)
-        figures.save_panels(path, rows, *options)
+    def save(path, panels, *args, **options) -> None:
+        drawn.append(panels)
+        figures.save_panels(path, panels, *args, **options)
 
     monkeypatch.setattr('spm_mm.visualization.save_panels', save)
     picture, _ = call(tool, *arguments)
@@ -225,7 +225,7 @@ def test_segmentations_of_several_models(call, configs, scenes, monkeypatch) -> 
     assert picture.std() > 10
     for name in ('convolution', 'SPM'):
         assert re.search(rf'{name}: mIoU \d+\.\d\d, half of the energy in \d+\.\d\d%', said)
-    with pytest.raises(UserError, match='--names must be 2 names, got 1'):
+    with pytest.raises(UserError, match=r"--names takes 2, one for each model, got \['one'\]"):
         call(*call_it, '--names', 'one')
     with pytest.raises(UserError, match='--picture must be from 0 to 3, got 4'):
         call(*call_it, '--picture', 4)

@@ -39,7 +39,6 @@ from spm_mm.visualization import (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_picture_arguments(parser, '', '')
-    parser.add_argument('--names', nargs='+', help='what the figure calls the models')
     parser.add_argument('--title', default='', help='text above the figure')
     parser.add_argument(
         '--picture', type=int, default=0, help='number of the picture in the test data, from 0'
@@ -49,25 +48,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     models = read_picture_arguments(args)
-    names = args.names or [model.name.replace(', ', '\n') for model in models]
-    if len(names) != len(models):
-        raise UserError(f'--names must be {len(models)} names, got {len(names)}')
     for model in models:
         if model.cfg.default_scope != 'mmseg':
             raise UserError(f'{model.name} is no segmentor: its default_scope is not mmseg')
     colours = class_colours(models[0].cfg)
     first, *other_rows = [], [], []
     labels, fields = [], []
-    for name, model in zip(names, models, strict=True):
+    for model in models:
         segmentor = load_model(model.cfg, model.checkpoint, args.device)
         sample, miou, images = evaluate(segmentor, model, args.picture, args.number)
         labels += labels_of(sample)
         panels = segmentation_panels(picture_of_sample(sample), *labels_of(sample), colours)
         photograph, prediction, truth, errors = panels
-        first.append(Panel(prediction.picture, f'{name}\nmIoU {miou:.1f}'))
+        first.append(Panel(prediction.picture, f'{model.name}\nmIoU {miou:.1f}'))
         other_rows[0].append(errors)
         fields.append(last_field(segmentor.backbone, images))
-        print(f'{name}: mIoU {miou:.2f}, half of the energy in {half_energy_area(fields[-1]):.2%}')
+        area = half_energy_area(fields[-1])
+        print(f'{model.name}: mIoU {miou:.2f}, half of the energy in {area:.2%}')
     limits = common_limits([np.sqrt(field) for field in fields])
     for field in fields:
         caption = f'half of the energy: {half_energy_area(field):.1%}'
