@@ -49,7 +49,8 @@ def main() -> None:
     run(
         'evaluating and drawing (about 15 s)',
         'tools/analysis_tools/segmentation_report.py', CONFIG, checkpoint, str(report_dir),
-        '--work-dir', str(WORK_DIR / 'test'), '--title', 'Semantic FPN on PVT-Tiny with SPM',
+        '--work-dir', str(WORK_DIR / 'test'), '--pictures', '7',
+        '--title', 'Semantic FPN on PVT-Tiny with SPM',
     )  # fmt: skip
     report = json.loads((ROOT / report_dir / 'report.json').read_text())
     miou, constant = report['mIoU'], report['constant_mIoU']

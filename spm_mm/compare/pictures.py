@@ -88,7 +88,7 @@ def _draw(cell: Cell, checkpoint: str, drawn: Sequence[Path], truths: Sequence[P
         {**cfg.visualizer, 'vis_backends': None, 'name': str(cell.folder)}
     )
     visualizer.dataset_meta = dataset.metainfo
-    colours = class_colours(cfg) if scope == 'mmseg' else {}
+    colours = class_colours(dataset.metainfo) if scope == 'mmseg' else {}
     collate = default_collate if scope == 'mmpretrain' else pseudo_collate
     for path in (drawn[0], truths[0]):
         path.parent.mkdir(exist_ok=True)

@@ -76,15 +76,17 @@ def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
     return 100 * np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
-def class_colours(cfg: Config) -> dict[str, tuple[int, int, int]]:
-    """RGB colour of each class of the test data of a config, by name; reads no data.
+def class_colours(source: Config | Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """RGB colour of each class, by name and in order.
 
     Args:
-        cfg: Config of MMSegmentation.
+        source: ``metainfo`` of a dataset, or a config of MMSegmentation, of which the test data counts.
+            Of a config no data is read.
     """
-    init_default_scope(cfg.get('default_scope', 'spm_mm'))
-    meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
-    return dict(zip(meta['classes'], map(tuple, meta['palette']), strict=True))
+    if isinstance(source, Config):
+        init_default_scope(source.get('default_scope', 'spm_mm'))
+        source = DATASETS.build(dict(source.test_dataloader.dataset, lazy_init=True)).metainfo
+    return dict(zip(source['classes'], map(tuple, source['palette']), strict=True))
 
 
 def occurring(colours: Colours, *labels: np.ndarray) -> dict[str, Sequence[int]]:

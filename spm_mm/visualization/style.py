@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+from PIL import Image
 
 __all__ = [
     'INK',
@@ -77,6 +79,8 @@ STYLE = {
     'axes.titlesize': 9,
     'legend.fontsize': 8,
     'savefig.dpi': 120,
+    'savefig.bbox': 'tight',
+    'savefig.pad_inches': 0.08,
     'image.cmap': VALUES,
     'axes.prop_cycle': cycler(color=LINES),
     'grid.alpha': 0.3,
@@ -90,7 +94,7 @@ def new_figure(
     """Draw a figure in the suite's style and write it.
 
     Args:
-        path: PNG or JPEG file; its folder is made.
+        path: PNG file, which gets 256 colours, or JPEG file. Its folder is made.
         width: In inches.
         height: In inches.
         layout: Layout engine of matplotlib; ``'compressed'`` for pictures of one aspect.
@@ -102,8 +106,13 @@ def new_figure(
         figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, pil_kwargs=dict(optimize=True))
+        buffer = BytesIO()
+        figure.savefig(buffer)
+    image = Image.open(buffer).convert('RGB')
+    if path.suffix == '.png':  # a fifth of the size, hardly a visible difference
+        image = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, optimize=True)
 
 
 def add_legend(figure: Figure, colours: Mapping[str, Sequence[int]], axis: Axes | None) -> None:

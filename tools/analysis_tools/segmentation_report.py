@@ -30,7 +30,7 @@ from spm_mm.visualization import (
     segmentation_panels,
 )
 
-ON_A_SHEET = 6
+ON_A_SHEET = 8
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def main() -> None:
     runner = build_runner(cfg, args.compile)
     runner.load_or_resume()
     loader = runner.build_dataloader(cfg.test_dataloader)
-    colours = class_colours(cfg)
+    colours = class_colours(loader.dataset.metainfo)
     confusion = np.zeros((len(colours),) * 2, np.int64)
     images = len(loader.dataset)
     shown = set(np.linspace(0, images - 1, min(args.pictures, images)).round().astype(int))

@@ -29,7 +29,14 @@ from rich.progress import track
 
 from spm_mm.engine import add_config, load_config, run_tool
 from spm_mm.errors import UserError
-from spm_mm.visualization import Panel, occurring, paint_labels, picture_of_sample, save_panels
+from spm_mm.visualization import (
+    Panel,
+    class_colours,
+    occurring,
+    paint_labels,
+    picture_of_sample,
+    save_panels,
+)
 
 SPLITS = ('train', 'val', 'test')
 SHOWN = 10
@@ -293,9 +300,9 @@ def draw_samples(cfg: Config, dataset: Any, count: int, path: Path, trained: boo
             image = np.ascontiguousarray(sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
         if 'gt_sem_seg' in truth:
             labels = truth.gt_sem_seg.data[0].numpy()
-            meta = dataset.metainfo
-            legend |= occurring(dict(zip(meta['classes'], meta['palette'], strict=True)), labels)
-            drawn = paint_labels(image, labels, meta['palette'])
+            colours = class_colours(dataset.metainfo)
+            legend |= occurring(colours, labels)
+            drawn = paint_labels(image, labels, [*colours.values()])
         elif hasattr(visualizer, 'visualize_cls'):
             drawn = visualizer.visualize_cls(image, truth, draw_pred=False)
         else:

@@ -41,7 +41,8 @@ cp $SCENES/scene_val_0000{02,25}.jpg $TWO
 
 draw segmentation "$CONV" $OUT/overview.png --checkpoint "$CONV_PTH" --beside "$DTM" "$DTM_PTH" \
     --beside "$HAFA" "$HAFA_PTH" --beside "$SPM" "$SPM_PTH" --picture 2 \
-    --names convolution deformable HAFA 'stepwise (SPM)'
+    --names convolution deformable HAFA 'stepwise (SPM)' \
+    --title 'Semantic FPN on PVT-Tiny with four mergings, 160 iterations on composed scenes'
 draw attention_map "$SPM" $TWO $OUT/attention_map.png --checkpoint "$SPM_PTH" --beside "$CONV" "$CONV_PTH" \
     --stage 2 --names SPM convolution
 draw feature_maps "$SPM" $SCENES/scene_val_000002.jpg $OUT/feature_maps.png --checkpoint "$SPM_PTH" \

@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{model.name}: mIoU {miou:.2f}, half of the energy in {area:.2%}')
     limits = common_limits([np.sqrt(field) for field in fields])
     for field in fields:
-        caption = f'half of the energy: {half_energy_area(field):.1%}'
-        seen = dict(limits=limits, scale='sqrt of energy', scale_bar=field.shape[1] // 4)
+        caption = f'receptive field\nhalf of its energy: {half_energy_area(field):.1%}'
+        seen = dict(limits=limits, scale='square root of energy', scale_bar=field.shape[1] // 4)
         other_rows[1].append(Panel(np.sqrt(field), caption, **seen))
     rows = [[photograph, *first], [truth, *other_rows[0]], [None, *other_rows[1]]]
     legend = occurring(colours, *labels) | {'wrong': WRONG}
