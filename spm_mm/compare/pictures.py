@@ -102,9 +102,9 @@ def _draw(cell: Cell, checkpoint: str, drawn: Sequence[Path], truths: Sequence[P
         if 'pred_sem_seg' in sample:
             labels = labels_of(sample)
             panels = [panel.picture for panel in segmentation_panels(image, *labels, colours)]
-            photograph, prediction, ground_truth, errors = panels
+            picture, prediction, ground_truth, errors = panels
             _write(path, np.vstack([prediction, errors]))
-            _write(truth, np.vstack([photograph, ground_truth]))
+            _write(truth, np.vstack([picture, ground_truth]))
             legend = occurring(colours, *labels) | {'wrong': WRONG}
             table = truth.with_suffix('.json')
             known = {name: hex_colour(colour) for name, colour in legend.items()}

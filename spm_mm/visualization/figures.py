@@ -91,7 +91,7 @@ def save_panels(
         figure.suptitle(title)
         free = []
         for row, line in zip(axes, panels, strict=True):
-            scaled: dict[str, list] = {}
+            scaled: dict[str, ScalarMappable] = {}
             for axis, panel in zip(row, [*line, *[None] * (columns - len(line))], strict=True):
                 axis.set(xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
@@ -102,9 +102,9 @@ def save_panels(
                 image = _draw(axis, panel)
                 axis.set_title(panel.caption, fontsize=9 * min(1, side / 1.6))
                 if panel.scale:
-                    scaled.setdefault(panel.scale, []).append((axis, image))
-            for scale, drawn in scaled.items():
-                add_scale(figure, row, drawn[-1][1], scale)
+                    scaled[panel.scale] = image
+            for scale, image in scaled.items():
+                add_scale(figure, row, image, scale)
         for axis, text in zip(axes[:, 0], rows, strict=False):
             axis.set_ylabel(text)
         if legend:

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sample, miou, images = evaluate(segmentor, model, args.picture, args.number)
         labels += labels_of(sample)
         panels = segmentation_panels(picture_of_sample(sample), *labels_of(sample), colours)
-        photograph, prediction, truth, errors = panels
+        picture, prediction, truth, errors = panels
         first.append(Panel(prediction.picture, f'{model.name}\nmIoU {miou:.1f}'))
         other_rows[0].append(errors)
         fields.append(last_field(segmentor.backbone, images))
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         caption = f'receptive field\nhalf of its energy: {half_energy_area(field):.1%}'
         seen = dict(limits=limits, scale='square root of energy', scale_bar=field.shape[1] // 4)
         other_rows[1].append(Panel(np.sqrt(field), caption, **seen))
-    rows = [[photograph, *first], [truth, *other_rows[0]], [None, *other_rows[1]]]
+    rows = [[picture, *first], [truth, *other_rows[0]], [None, *other_rows[1]]]
     legend = occurring(colours, *labels) | {'wrong': WRONG}
     save_panels(args.out, rows, args.title, legend, side=2)
     print(f'wrote {args.out}')
