@@ -207,7 +207,8 @@ def receptive_fields(
     Args:
         backbone: Model in evaluation mode.
         images: Batches of one image (1, 3, H, W), all of one size.
-        names: Modules with a channels-last map (1, H', W', C) in and out, e.g. ``'mergings.0'``.
+        names: Modules with a channels-last map (1, H', W', C), or the map of tokens, in and out, e.g.
+            ``'mergings.0'``.
 
     Returns:
         For each name two fields (H, W), before and after. The energy of each field sums to 1, so that
@@ -230,7 +231,8 @@ def receptive_fields(
             backbone(image)
         for name in names:
             for side, part in enumerate((seen.inputs[name], seen.outputs[name])):
-                centre = check_map(name, part)[0, part.shape[1] // 2, part.shape[2] // 2]
+                cells = check_map(name, part)[0]
+                centre = cells[cells.shape[0] // 2, cells.shape[1] // 2]
                 (gradient,) = torch.autograd.grad(centre.relu().sum(), image, retain_graph=True)
                 gradient = gradient[0].abs().sum(0).cpu().double().numpy()
                 fields[name][side] = fields[name][side] + gradient
