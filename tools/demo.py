@@ -49,15 +49,17 @@ def main() -> None:
     run(
         'evaluating and drawing (about 15 s)',
         'tools/analysis_tools/segmentation_report.py', CONFIG, checkpoint, str(report_dir),
-        '--work-dir', str(WORK_DIR / 'test'),
+        '--work-dir', str(WORK_DIR / 'test'), '--pictures', '7',
+        '--title', 'Semantic FPN on PVT-Tiny with SPM',
     )  # fmt: skip
     report = json.loads((ROOT / report_dir / 'report.json').read_text())
     miou, constant = report['mIoU'], report['constant_mIoU']
-    print(f'--- pictures (input, ground truth, prediction): {report_dir}/*.png')
     print(f'--- mIoU of the model: {miou:.1f}')
     print(f"--- mIoU of always answering '{report['constant_class']}': {constant:.1f}")
     if not miou >= NEEDED_RATIO * constant:  # also where it is no number
         sys.exit(f'the model does not reach {NEEDED_RATIO} times the constant answer')
+    print('--- the pictures, what the model says of them and where it is wrong:')
+    print(report_dir / 'predictions.png')
 
 
 if __name__ == '__main__':

@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from rich.box import MARKDOWN, SIMPLE
 from rich.table import Table
 
 from spm_mm.benchmark.measure import Measurement, quartiles
+from spm_mm.visualization import save_chart
 
 COLUMNS = {'macs': 'GMACs', 'median': 'time', 'peak_bytes': 'memory'}
 """What grows with the image."""
@@ -67,22 +67,21 @@ def tabulate(rows: Sequence[Measurement], markdown: bool = False) -> Table:
 def draw(rows: Sequence[Measurement], path: Path) -> None:
     """Plot time over the number of pixels, both logarithmic, with the fitted slope of each line."""
     series = {key: rows for key, rows in _series(rows).items() if rows[0].seconds}
-    figure = Figure(figsize=(8, 5), dpi=120, layout='constrained')
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    for (name, batch, mode, variant), line in series.items():
-        pixels = [row.size[0] * row.size[1] for row in line]
-        label = f'{name}, {mode}, {variant}, batch {batch}'
-        if len(line) > 1:
-            label += f': slope {slope([r.size for r in line], [r.median for r in line]):.2f}'
-        low, high = zip(*(quartiles(row.seconds) for row in line), strict=True)
-        (drawn,) = axis.plot(pixels, [row.median for row in line], 'o-', label=label)
-        axis.fill_between(pixels, low, high, color=drawn.get_color(), alpha=0.2)
-    axis.set(xscale='log', yscale='log', xlabel='pixels of an image', ylabel='seconds of a pass')
-    axis.grid(which='both', alpha=0.3)
-    axis.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format='png')
+
+    def lines(axis: Axes) -> None:
+        for (name, batch, mode, variant), line in series.items():
+            pixels = [row.size[0] * row.size[1] for row in line]
+            label = f'{name}, {mode}, {variant}, batch {batch}'
+            if len(line) > 1:
+                label += f': slope {slope([r.size for r in line], [r.median for r in line]):.2f}'
+            low, high = zip(*(quartiles(row.seconds) for row in line), strict=True)
+            (drawn,) = axis.plot(pixels, [row.median for row in line], 'o-', label=label)
+            axis.fill_between(pixels, low, high, color=drawn.get_color(), alpha=0.2)
+        axis.set(xscale='log', yscale='log')
+        axis.legend()
+
+    labels = ('pixels of an image', 'seconds of a pass')
+    save_chart(path, lines, 'time by size of the image', labels, size=(8, 5))
 
 
 def _series(rows: Sequence[Measurement]) -> dict[tuple, list[Measurement]]:

@@ -17,6 +17,9 @@ th[data-order="1"]::after { content: " \\25B2" }
 th[data-order="-1"]::after { content: " \\25BC" }
 .pictures td { text-align: center; border: 0 }
 .pictures img { width: 240px; display: block }
+.legend span { margin-right: 1.2em; white-space: nowrap }
+.legend i { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -.1em;
+            border: 1px solid #888 }
 .note { color: #555; max-width: 60em }
 """
 
@@ -94,6 +97,11 @@ a curve off.</p>
 {%- for label in columns %}{{ picture(row[label], label ~ ', seed ' ~ seed) }}{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
+{% if image.legend %}<p class="legend">
+{%- for name, colour in image.legend.items() %}
+<span><i style="background: {{ colour }}"></i>{{ name }}</span>
+{%- endfor %}
+</p>{% endif %}
 {% endfor %}
 {% endif %}
 <h2>Conditions</h2>

@@ -15,24 +15,40 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
 from spm_mm.compare.plan import Plan
-from spm_mm.compare.record import Cell
+from spm_mm.compare.record import Cell, read_json, write_json
 from spm_mm.compat import load_checkpoint
+from spm_mm.visualization import (
+    WRONG,
+    class_colours,
+    hex_colour,
+    labels_of,
+    occurring,
+    picture_of_sample,
+    segmentation_panels,
+)
 
-__all__ = ['Picture', 'draw_predictions', 'read_image']
+__all__ = ['Picture', 'draw_predictions']
 
 WIDTH = 480
 
 
 @dataclass
 class Picture:
-    """JPEG files that belong to one image: its ground truth, and predictions by seed and column."""
+    """JPEG files that belong to one image: its ground truth, and predictions by seed and column.
+
+    ``legend`` holds the classes of segmentations and their colours, ``#rrggbb``.
+    """
 
     truth: Path | None = None
+    legend: dict[str, str] = field(default_factory=dict)
     predictions: dict[int, dict[str, Path]] = field(default_factory=dict)
 
 
 def draw_predictions(plan: Plan, count: int) -> list[Picture]:
-    """Draw the predictions of every finished run, by the framework's own visualizer.
+    """Draw the predictions of every finished run.
+
+    Of segmentations, the prediction stands above its errors, in the suite's style. All else is drawn by
+    the framework's own visualizer.
 
     The pictures are kept in the run's folder, and drawn once.
 
@@ -52,6 +68,7 @@ def draw_predictions(plan: Plan, count: int) -> list[Picture]:
             _draw(cell, checkpoint, drawn, truths)
         for picture, truth, path in zip(pictures, truths, drawn, strict=True):
             picture.truth = truth if truth.exists() else None
+            picture.legend = read_json(truth.with_suffix('.json')) or {}
             if path.exists():
                 picture.predictions.setdefault(cell.seed, {})[cell.variant] = path
     return [picture for picture in pictures if picture.predictions]
@@ -71,6 +88,7 @@ def _draw(cell: Cell, checkpoint: str, drawn: Sequence[Path], truths: Sequence[P
         {**cfg.visualizer, 'vis_backends': None, 'name': str(cell.folder)}
     )
     visualizer.dataset_meta = dataset.metainfo
+    colours = class_colours(dataset.metainfo) if scope == 'mmseg' else {}
     collate = default_collate if scope == 'mmpretrain' else pseudo_collate
     for path in (drawn[0], truths[0]):
         path.parent.mkdir(exist_ok=True)
@@ -78,23 +96,23 @@ def _draw(cell: Cell, checkpoint: str, drawn: Sequence[Path], truths: Sequence[P
     for index, path, truth in zip(places.tolist(), drawn, truths, strict=True):
         with torch.no_grad():
             sample = model.test_step(collate([dataset[index]]))[0].cpu()
-        image = read_image(sample)
+        image = picture_of_sample(sample)
         if image is None:
+            continue
+        if 'pred_sem_seg' in sample:
+            labels = labels_of(sample)
+            panels = [panel.picture for panel in segmentation_panels(image, *labels, colours)]
+            picture, prediction, ground_truth, errors = panels
+            _write(path, np.vstack([prediction, errors]))
+            _write(truth, np.vstack([picture, ground_truth]))
+            legend = occurring(colours, *labels) | {'wrong': WRONG}
+            table = truth.with_suffix('.json')
+            known = {name: hex_colour(colour) for name, colour in legend.items()}
+            write_json(table, (read_json(table) or {}) | known)
             continue
         _show(visualizer, image, sample, path, draw_gt=False, draw_pred=True)
         if not truth.exists():
             _show(visualizer, image, sample, truth, draw_gt=True, draw_pred=False)
-
-
-def read_image(sample: Any) -> np.ndarray | None:
-    """The image of a sample as RGB (H, W, 3), at the size of its ground truth."""
-    image = cv2.imread(str(sample.get('img_path', '')))
-    if image is None:
-        return None
-    size = sample.metainfo.get('ori_shape')
-    if size is not None and tuple(size[:2]) != image.shape[:2]:
-        image = cv2.resize(image, (size[1], size[0]))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _show(visualizer: Any, image: np.ndarray, sample: Any, path: Path, **what: Any) -> None:
@@ -104,6 +122,10 @@ def _show(visualizer: Any, image: np.ndarray, sample: Any, path: Path, **what: A
         # It writes a file, or hands the picture to its backends, of which there are none.
         visualizer.add_datasample(path.stem, image, sample, show=False, out_file=str(path), **what)
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    _write(path, image)
+
+
+def _write(path: Path, image: np.ndarray) -> None:
     height, width = image.shape[:2]
     if width > WIDTH:
         size = (WIDTH, round(height * WIDTH / width))

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 from plotly.offline import get_plotlyjs
 
 from spm_mm.compare.page import PAGE, SCRIPT, STYLE
@@ -25,10 +24,10 @@ from spm_mm.compare.tables import (
     summary_table,
     unfinished_table,
 )
+from spm_mm.visualization import LINES
 
 __all__ = ['write_report']
 
-COLOURS = qualitative.D3
 AXES = {
     'params': ('parameters (M)', 1e-6),
     'macs': ('MACs (G)', 1e-9),
@@ -124,7 +123,7 @@ def _curves(results: Mapping[str, Any], points: Any, title: str) -> go.Figure | 
         if not shared:
             continue
         means = [statistics.fmean(by_x[x]) for x in shared]
-        colour = COLOURS[i % len(COLOURS)]
+        colour = LINES[i % len(LINES)]
         name = column['label']
         if most > 1:
             spreads = [statistics.stdev(by_x[x]) for x in shared]
@@ -171,7 +170,7 @@ def cost_figure(results: Mapping[str, Any]) -> go.Figure | None:
             text=[row['label'] for row in rows],
             mode='markers+text',
             textposition='top center',
-            marker=dict(size=10, color=[COLOURS[j % len(COLOURS)] for j in range(len(rows))]),
+            marker=dict(size=10, color=[LINES[j % len(LINES)] for j in range(len(rows))]),
             name='columns, with the spread over seeds',
             visible=i == 0,
         )

@@ -25,7 +25,7 @@ class DrawnModel:
     cfg: Config
     checkpoint: str | None
     name: str
-    """What the figure calls it: the config's name and the checkpoint's."""
+    """What the figure calls it. Default: the config's name and the checkpoint's."""
 
 
 def add_picture_arguments(
@@ -68,6 +68,9 @@ def add_picture_arguments(
         )
     default = 'cuda' if torch.cuda.is_available() else 'cpu'
     parser.add_argument('--device', default=default, help=f'default: {default}')
+    parser.add_argument(
+        '--names', nargs='+', metavar='NAME', help='what the figure calls the models'
+    )
     parser.set_defaults(suffix=out)
 
 
@@ -87,8 +90,8 @@ def read_picture_arguments(args: argparse.Namespace) -> list[DrawnModel]:
     """The models to draw: that of CONFIG, then those of ``--beside``.
 
     Raises:
-        UserError: If OUT has another suffix, a size is not positive, there is no such device, or a
-            place is outside the picture.
+        UserError: If OUT has another suffix, a size is not positive, there is no such device, a place
+            is outside the picture, or ``--names`` has not one name for each model.
     """
     if args.out.suffix != args.suffix:
         raise UserError(f'OUT must end in {args.suffix}, got {args.out}')
@@ -110,11 +113,13 @@ def read_picture_arguments(args: argparse.Namespace) -> list[DrawnModel]:
         [args.config, *([args.checkpoint] if args.checkpoint else [])],
         *getattr(args, 'beside', ()),
     ]
-    for config, *checkpoint in pairs:
+    if args.names and len(args.names) != len(pairs):
+        raise UserError(f'--names takes {len(pairs)}, one for each model, got {args.names}')
+    for number, (config, *checkpoint) in enumerate(pairs):
         if len(checkpoint) > 1:
             raise UserError(f'--beside takes CONFIG and CHECKPOINT, got also {checkpoint[1:]}')
         cfg = load_config(argparse.Namespace(**{**vars(args), 'config': config}))
         weights = Path(checkpoint[0]).name if checkpoint else 'random weights'
-        name = f'{Path(config).stem}, {weights}'
+        name = args.names[number] if args.names else f'{Path(config).stem}, {weights}'
         models.append(DrawnModel(cfg, checkpoint[0] if checkpoint else None, name))
     return models

@@ -8,8 +8,6 @@ normalisation. Here it is before: what a mask drops becomes black.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +17,6 @@ from spm_mm.layers import resize_map
 
 __all__ = [
     'Verdict',
-    'assignment_atlas',
     'assignment_maps',
     'cluster_masks',
     'judge_clusters',
@@ -144,38 +141,3 @@ def assignment_maps(logits: Tensor, size: tuple[int, int]) -> Tensor:
     spread = most - least
     # Below that it is rounding.
     return torch.where(spread > 1e-5 * most.abs(), (maps - least) / spread, 0)
-
-
-def assignment_atlas(
-    picture: np.ndarray, heat: Tensor, caption: str, columns: int = 10, side: int = 128
-) -> np.ndarray:
-    """All maps of :func:`assignment_maps` over the picture, numbered row by row from 0.
-
-    Args:
-        picture: RGB picture (H, W, 3), uint8.
-        heat: Heat maps (M, H, W), 0 to 1.
-        caption: One line above them.
-        columns: Tiles in a row.
-        side: Width of a tile in pixels; its height keeps the picture's aspect.
-
-    Returns:
-        RGB picture, uint8.
-    """
-    height = max(1, round(side * picture.shape[0] / picture.shape[1]))
-    small = cv2.resize(picture, (side, height), interpolation=cv2.INTER_AREA)
-    tiles = []
-    for i, values in enumerate(heat.numpy()):
-        values = cv2.resize(values, (side, height), interpolation=cv2.INTER_LINEAR)
-        colours = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-        tile = cv2.addWeighted(small, 0.35, colours[..., ::-1], 0.65, 0)
-        cv2.putText(
-            tile, str(i), (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA
-        )
-        tiles.append(cv2.copyMakeBorder(tile, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255,) * 3))
-    columns = min(columns, len(tiles))
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    head = np.full((24, rows[0].shape[1], 3), 255, np.uint8)
-    cv2.putText(head, caption, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack((head, *rows))

@@ -28,6 +28,7 @@ __all__ = [
     'load_backbone',
     'load_model',
     'normalise',
+    'picture_of_sample',
     'read_image',
     'receptive_fields',
 ]
@@ -134,6 +135,20 @@ def read_image(
     return rgb, normalise(torch.from_numpy(rgb).permute(2, 0, 1)[None], cfg)
 
 
+def picture_of_sample(sample: Any) -> np.ndarray | None:
+    """Read the picture of a framework's data sample, RGB (H, W, 3), at the size of its ground truth.
+
+    None where its file is no picture.
+    """
+    picture = cv2.imread(str(sample.get('img_path', '')))
+    if picture is None:
+        return None
+    size = sample.metainfo.get('ori_shape')
+    if size is not None and tuple(size[:2]) != picture.shape[:2]:
+        picture = cv2.resize(picture, (size[1], size[0]))
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
 def normalise(pictures: Tensor, cfg: Config) -> Tensor:
     """RGB pictures (B, 3, H, W), 0 to 255, as the config's data preprocessor hands them on.
 
@@ -192,7 +207,8 @@ def receptive_fields(
     Args:
         backbone: Model in evaluation mode.
         images: Batches of one image (1, 3, H, W), all of one size.
-        names: Modules with a channels-last map (1, H', W', C) in and out, e.g. ``'mergings.0'``.
+        names: Modules with a channels-last map (1, H', W', C), or the map of tokens, in and out, e.g.
+            ``'mergings.0'``.
 
     Returns:
         For each name two fields (H, W), before and after. The energy of each field sums to 1, so that
@@ -215,7 +231,8 @@ def receptive_fields(
             backbone(image)
         for name in names:
             for side, part in enumerate((seen.inputs[name], seen.outputs[name])):
-                centre = check_map(name, part)[0, part.shape[1] // 2, part.shape[2] // 2]
+                cells = check_map(name, part)[0]
+                centre = cells[cells.shape[0] // 2, cells.shape[1] // 2]
                 (gradient,) = torch.autograd.grad(centre.relu().sum(), image, retain_graph=True)
                 gradient = gradient[0].abs().sum(0).cpu().double().numpy()
                 fields[name][side] = fields[name][side] + gradient

@@ -95,6 +95,7 @@ def test_what_comes_out(compared) -> None:
     page = (folder / 'report.html').read_text()
     assert 'optim_wrapper = dict(' in page
     assert page.count('src="data:image/jpeg;base64') == 3  # the truth and two predictions
+    assert '"></i>wall</span>' in page  # the legend
     assert page.count('class="plotly-graph-div"') == 3
     assert (folder / 'cells/conv_seed0/pictures/0.jpg').is_file()
 

@@ -1,6 +1,7 @@
 """The tools that draw the papers' figures, as users call them, on small models."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -85,9 +86,9 @@ def test_figure(
         arguments += ['--beside', configs(beside)]
     import spm_mm.visualization.figures as figures
 
-    def save(path, rows, title) -> None:
-        drawn.append(rows)
-        figures.save_panels(path, rows, title)
+    def save(path, panels, *args, **options) -> None:
+        drawn.append(panels)
+        figures.save_panels(path, panels, *args, **options)
 
     monkeypatch.setattr('spm_mm.visualization.save_panels', save)
     picture, _ = call(tool, *arguments)
@@ -210,3 +211,23 @@ def test_similarity_of_clusters_and_squares(load_tool, configs, pictures, tmp_pa
         ['2', '1'], ['3', '1'], ['4', '1'],
     ]  # fmt: skip
     assert 'before stage 2: Rand index' in capsys.readouterr().out
+
+
+def test_segmentations_of_several_models(call, configs, scenes, monkeypatch) -> None:
+    """Two models, a picture, and what the tool refuses."""
+    monkeypatch.setenv('SCENES_ROOT', str(scenes))
+    plain, spm = (f'mmseg/fpn_pvt_tiny{name}_scenes' for name in ('', '_spm'))
+    call_it = [
+        'segmentation', configs(plain), 'OUT', '--beside', configs(spm), '--device', 'cpu',
+        '--number', 2,
+    ]  # fmt: skip
+    picture, said = call(*call_it, '--picture', 1, '--names', 'convolution', 'SPM')
+    assert picture.std() > 10
+    for name in ('convolution', 'SPM'):
+        assert re.search(rf'{name}: mIoU \d+\.\d\d, half of the energy in \d+\.\d\d%', said)
+    with pytest.raises(UserError, match=r"--names takes 2, one for each model, got \['one'\]"):
+        call(*call_it, '--names', 'one')
+    with pytest.raises(UserError, match='--picture must be from 0 to 3, got 4'):
+        call(*call_it, '--picture', 4)
+    with pytest.raises(UserError, match='is no segmentor'):
+        call('segmentation', configs('mmpretrain/pvt_tiny_in1k'), 'OUT', '--device', 'cpu')

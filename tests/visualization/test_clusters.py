@@ -2,14 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from spm_mm.visualization import (
     Verdict,
-    assignment_atlas,
     assignment_maps,
     cluster_masks,
     judge_clusters,
@@ -127,16 +125,3 @@ def test_assignment_maps_lie_over_the_image() -> None:
     assert (hottest // 10 == 1).all()
     assert heat[0, 25, 35] < 1e-6
     assert (heat[1] == 0).all()
-
-
-def test_atlas_has_a_tile_for_every_cluster() -> None:
-    picture = np.zeros((40, 80, 3), np.uint8)
-    heat = torch.zeros(13, 40, 80)
-    heat[12] = 1.0
-    drawn = assignment_atlas(picture, heat, 'caption', columns=5, side=30)
-    assert drawn.shape == (24 + 3 * 17, 5 * 32, 3)
-    assert (drawn[:24] < 128).any()
-    tiles = drawn[24:]
-    hot, cold = tiles[2 * 17 + 8, 2 * 32 + 24], tiles[8, 24]
-    assert hot.astype(int).sum() > cold.astype(int).sum() + 100
-    assert (tiles[2 * 17 :, 3 * 32 :] == 255).all()

@@ -90,6 +90,16 @@ def test_receptive_field_is_where_the_pixels_matter() -> None:
         receptive_fields(model, [image, image[..., :96]], ['mergings.0'])
 
 
+def test_receptive_field_of_merged_tokens() -> None:
+    """A merging that puts out tokens instead of a map."""
+    config = testing.tiny_config('PVT') | dict(merging=dict(type='spm_mm.ClusterMerging'))
+    backbone = testing.MODELS.build(config).eval()
+    fields = receptive_fields(backbone, [torch.randn(1, 3, 64, 64)], ['mergings.2'])
+    before, after = fields['mergings.2']
+    assert before.shape == after.shape == (64, 64)
+    assert after.sum() == pytest.approx(1)
+
+
 def test_half_energy_area() -> None:
     field = np.zeros((10, 10))
     field[4:6, 4:6] = 1.0

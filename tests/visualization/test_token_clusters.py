@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from spm_mm.visualization import paint_clusters, token_clusters
+from spm_mm.visualization import token_clusters
 from tests import testing
 
 
@@ -16,17 +16,6 @@ def test_clusters_of_every_clustering() -> None:
     found = token_clusters(testing.MODELS.build(config).eval(), torch.randn(1, 3, 64, 96))
     assert {stage: index.shape for stage, index in found.items()} == {3: (8, 12), 4: (8, 12)}
     assert [len(np.unique(index)) for index in found.values()] == [24, 6]
-
-
-def test_one_colour_for_each_cluster() -> None:
-    picture = np.full((40, 60, 3), 100, np.uint8)
-    clusters = np.array([[0, 0, 1], [2, 2, 0]])
-    painted = paint_clusters(picture, clusters)
-    cells = painted[10::20, 10::20].reshape(-1, 3).tolist()
-    assert cells[0] == cells[1] == cells[5]
-    assert len({tuple(cell) for cell in cells}) == 3
-    assert (painted[20, :30] == 255).all()  # a line where clusters meet
-    assert (painted[:19, 20] != 255).any()
 
 
 def test_tool_writes_a_figure(load_tool, root, tmp_path) -> None:

@@ -27,14 +27,21 @@ from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from spm_mm.compare.pictures import read_image
 from spm_mm.engine import add_config, load_config, run_tool
 from spm_mm.errors import UserError
+from spm_mm.visualization import (
+    Panel,
+    class_colours,
+    occurring,
+    paint_labels,
+    picture_of_sample,
+    save_panels,
+)
 
 SPLITS = ('train', 'val', 'test')
 SHOWN = 10
 """Files that are named for each kind of problem."""
-TILE = 320
+COLUMNS = 4
 
 
 @dataclass
@@ -270,7 +277,7 @@ def amount(split: Split, label: str) -> str:
 
 
 def draw_samples(cfg: Config, dataset: Any, count: int, path: Path, trained: bool) -> None:
-    """A picture of samples with their labels, by the framework's visualizer.
+    """A picture of samples with their labels, boxes and classes by the framework's visualizer.
 
     Args:
         cfg: The config.
@@ -282,16 +289,21 @@ def draw_samples(cfg: Config, dataset: Any, count: int, path: Path, trained: boo
     # It writes to no backend, and needs a name that is not taken.
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'vis_backends': None, 'name': str(path)})
     visualizer.dataset_meta = dataset.metainfo
-    tiles = []
+    panels, legend = [], {}
     np.random.seed(0)
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         sample = dataset[int(index)]
         truth = sample['data_samples']
         # What is validated has its labels at the size of the file; what is trained, that of the input.
-        image = None if trained else read_image(truth)
+        image = None if trained else picture_of_sample(truth)
         if image is None:
             image = np.ascontiguousarray(sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
-        if hasattr(visualizer, 'visualize_cls'):
+        if 'gt_sem_seg' in truth:
+            labels = truth.gt_sem_seg.data[0].numpy()
+            colours = class_colours(dataset.metainfo)
+            legend |= occurring(colours, labels)
+            drawn = paint_labels(image, labels, [*colours.values()])
+        elif hasattr(visualizer, 'visualize_cls'):
             drawn = visualizer.visualize_cls(image, truth, draw_pred=False)
         else:
             boxes = getattr(getattr(truth, 'gt_instances', None), 'bboxes', None)
@@ -299,15 +311,10 @@ def draw_samples(cfg: Config, dataset: Any, count: int, path: Path, trained: boo
                 truth.gt_instances.bboxes = boxes.tensor
             visualizer.add_datasample('sample', image, truth, draw_pred=False, out_file=str(path))
             drawn = cv2.imread(str(path))[..., ::-1]
-        scale = TILE / max(drawn.shape[:2])
-        size = [max(1, round(side * scale)) for side in drawn.shape[1::-1]]
-        tile = np.full((TILE, TILE, 3), 255, np.uint8)
-        tile[: size[1], : size[0]] = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
-        tiles.append(tile)
-    columns = min(4, len(tiles))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+        name = Path(truth.get('img_path') or f'sample {index}').name
+        panels.append(Panel(np.ascontiguousarray(drawn), name))
+    rows = [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
+    save_panels(path, rows, f'{path.stem}: pictures with their labels', legend)
 
 
 def count_classes(cfg: Config) -> int | None:

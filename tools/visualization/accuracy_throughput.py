@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, rate, top1 in points:
             label = Path(name).name.removesuffix('_in1k')
             axes.plot(rate, top1, 'o')
-            axes.annotate(label, (rate, top1), (4, 3), textcoords='offset points', fontsize=8)
+            axes.annotate(label, (rate, top1), (4, 3), textcoords='offset points')
 
     title = f'{device_name(args.device)}, {args.batch_size} images at once'
     save_chart(args.out, draw, title, ('images per second', 'top-1 accuracy as printed (%)'))

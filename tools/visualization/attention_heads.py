@@ -14,6 +14,7 @@ from rich.progress import track
 from spm_mm.engine import add_picture_arguments, add_place, read_picture_arguments, run_tool
 from spm_mm.errors import UserError
 from spm_mm.visualization import (
+    INK,
     Panel,
     attention_of_query,
     cell_at,
@@ -50,23 +51,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             if block in total and total[block].shape != weights.shape:
                 raise UserError('the pictures differ in size: bring them to one by --size')
             total[block] = total.get(block, 0) + weights / len(files)
-    rows = []
+    rows, names = [], []
     for block, heads in total.items():
         stage, number = (int(part) for part in block.split('.')[1::2])
+        names.append(f'stage {stage + 1}\nblock {number}')
         frame = cell_frame(tuple(args.query), heads.shape[1:])
         rows.append(
             [
                 Panel(
                     weights,
-                    f'stage {stage + 1}, block {number}, head {i}\nentropy {entropy(weights):.2f}',
+                    f'head {i}\nentropy {entropy(weights):.2f}',
                     frame=frame,
-                    colours='Greys',
+                    colours=INK,
                 )
                 for i, weights in enumerate(heads)
             ]
         )
     title = f'attention of one query, mean of {len(files)} pictures\n{model.name}'
-    save_panels(args.out, rows, title)
+    save_panels(args.out, rows, title, rows=names)
     print(f'wrote {args.out}')
 
 

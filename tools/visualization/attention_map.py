@@ -1,7 +1,7 @@
 """Where one query looks, in the heads of one block, for several pictures and models (SPM, Figure
 4).
 
-A row for each picture: the picture with the query as a red star, then every head of the model and
+A row for each picture: the picture with the query as a star, then every head of the model and
 of the models of --beside. All heads of a row have one scale. The number is the entropy of the head,
 0 (one key) to 1 (all keys alike).
 """
@@ -48,7 +48,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for number, weights in enumerate(heads, 1):
             of = f'model {number}, ' if len(models) > 1 else ''
             rows[-1] += [
-                Panel(picture, f'{of}head {i}\nentropy {entropy(w):.2f}', w, mark, limits=limits)
+                Panel(
+                    picture,
+                    f'{of}head {i}\nentropy {entropy(w):.2f}',
+                    w,
+                    mark,
+                    limits=limits,
+                    scale='attention',
+                )
                 for i, w in enumerate(weights)
             ]
     names = '\n'.join(f'{number}: {model.name}' for number, model in enumerate(models, 1))

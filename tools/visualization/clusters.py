@@ -14,10 +14,9 @@ With the PaCa head it shows the clusters of the largest classes beside the segme
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from rich.progress import track
@@ -31,19 +30,23 @@ from spm_mm.visualization import (
     Panel,
     Recorder,
     Verdict,
-    assignment_atlas,
     assignment_maps,
+    class_colours,
     cluster_masks,
     find_pictures,
     judge_clusters,
     load_model,
     mask_image,
     normalise,
+    occurring,
+    paint_labels,
     predict_labels,
     read_image,
     save_panels,
     top_clusters,
 )
+
+ATLAS_COLUMNS = 10
 
 
 class Classes:
@@ -231,29 +234,38 @@ def write_table(path: Path, header: Sequence[str], lines: Sequence[Sequence[obje
 
 
 def save_atlas(path: Path, picture: np.ndarray, logits: Tensor, title: str) -> None:
-    heat = assignment_maps(logits, picture.shape[:2])
+    """Draw the assignment of every cluster over the picture, numbered row by row from 0."""
+    heat = assignment_maps(logits, picture.shape[:2]).numpy()
     rows, columns, number = logits.shape
-    path.parent.mkdir(parents=True, exist_ok=True)
+    panels = [Panel(picture, str(i), values, limits=(0, 1)) for i, values in enumerate(heat)]
+    lines = [panels[i : i + ATLAS_COLUMNS] for i in range(0, number, ATLAS_COLUMNS)]
     caption = f'{title}, {number} clusters, {rows} x {columns} cells'
-    cv2.imwrite(str(path), assignment_atlas(picture, heat, caption)[..., ::-1])
+    save_panels(path, lines, caption, side=1.2)
 
 
 def segmentor_panels(
-    model: nn.Module, image: Tensor, picture: np.ndarray, number: int, name: Callable[[int], str]
-) -> list[list[Panel]]:
-    """The segmentation, and the clusters of the PaCa head for its largest classes."""
+    model: nn.Module,
+    image: Tensor,
+    picture: np.ndarray,
+    number: int,
+    colours: dict[str, tuple[int, int, int]],
+) -> tuple[list[list[Panel]], dict]:
+    """The segmentation, and the clusters of the PaCa head for its largest classes; a legend."""
     with torch.no_grad():
         logits = model.decode_head.forward_with_clusters(model.extract_feat(image))[1][0]
     labels = predict_labels(model, image)
     heat = assignment_maps(logits.permute(1, 2, 0).cpu(), tuple(image.shape[2:]))
     areas = np.bincount(labels.ravel(), minlength=len(heat))
-    row = [Panel(picture, 'picture'), Panel(labels, 'segmentation')]
+    painted = paint_labels(picture, labels, [*colours.values()])
+    row = [Panel(picture, 'picture'), Panel(painted, 'segmentation')]
     for label in areas.argsort()[::-1][:number].tolist():
         if areas[label]:
-            caption = f'cluster of {name(label)}\n{areas[label] / labels.size:.0%} of the pixels'
+            caption = (
+                f'cluster of {[*colours][label]}\n{areas[label] / labels.size:.0%} of the pixels'
+            )
             row.append(Panel(picture, caption, heat[label].numpy()))
             print(caption.replace('\n', ': '))
-    return [row]
+    return [row], occurring(colours, labels)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -298,9 +310,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     picture, image = read_image(args.pictures, drawn.cfg, args.size)
     image = image.to(args.device)
     if hasattr(getattr(model, 'decode_head', None), 'forward_with_clusters'):
-        describe = Classes(model.decode_head.num_classes, names, ()).describe
-        rows = segmentor_panels(model, image, picture, args.top, describe)
-        save_panels(args.out, rows, drawn.name)
+        colours = class_colours(drawn.cfg)
+        rows, legend = segmentor_panels(model, image, picture, args.top, colours)
+        save_panels(args.out, rows, drawn.name, legend)
     else:
         logits = cluster_logits(model.backbone, image, clustering)
         save_atlas(args.out, picture, logits, drawn.name)

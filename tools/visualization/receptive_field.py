@@ -60,7 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         panels.append([])
         for caption, field in row:
             area = f'{half_energy_area(field):.2%} holds half of the energy'
-            panels[-1].append(Panel(np.sqrt(field), f'{number}: {caption}\n{area}', limits=limits))
+            panels[-1].append(
+                Panel(
+                    np.sqrt(field),
+                    f'{number}: {caption}\n{area}',
+                    limits=limits,
+                    scale='square root of the energy',
+                    scale_bar=field.shape[1] // 4,
+                )
+            )
             print(f'{model.name}: {caption}: {area}')
     names = '\n'.join(f'{number}: {model.name}' for number, model in enumerate(models, 1))
     save_panels(args.out, panels, f'effective receptive field, {len(files)} pictures\n{names}')

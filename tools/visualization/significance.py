@@ -20,6 +20,7 @@ from spm_mm.visualization import (
     cell_at,
     find_pictures,
     load_backbone,
+    many_colours,
     read_image,
     save_panels,
     self_guided_blocks,
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'stage {args.stage} of {type(backbone).__name__} has no self-guided block')
     block = blocks[-1] if args.block is None else args.block
     ratios = [reduction(load_backbone(other.cfg, None), args.stage) for other in others]
-    rng, mark = np.random.default_rng(0), tuple(args.place)
+    mark = tuple(args.place)
     rows = []
     for path in track(find_pictures(args.pictures, args.number), 'pictures'):
         picture, image = read_image(path, model.cfg, args.size)
@@ -57,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         order = np.searchsorted(-np.array(rates), -found.rates)
 
         def tokens(merged: np.ndarray, of: str, significance=found.significance) -> Panel:
-            colours = rng.integers(40, 256, (merged.max() + 1, 3), np.uint8)
             share = share_of_most_significant(significance, merged)
             return Panel(
-                colours[merged],
+                many_colours(merged.max() + 1)[merged],
                 f'{of}: {merged.size} to {merged.max() + 1} tokens\n'
                 f'top quarter keeps {share:.0%} of them',
             )

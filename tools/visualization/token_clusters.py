@@ -15,9 +15,11 @@ from rich.progress import track
 from spm_mm.engine import add_picture_arguments, read_picture_arguments, run_tool
 from spm_mm.visualization import (
     Panel,
+    class_colours,
     find_pictures,
     load_model,
-    paint_clusters,
+    occurring,
+    paint_labels,
     predict_labels,
     read_image,
     save_panels,
@@ -32,23 +34,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     models = read_picture_arguments(args)
     built = [load_model(m.cfg, m.checkpoint, args.device) for m in models]
-    panels = []
+    panels, legend = [], {}
     for path in track(find_pictures(args.pictures, args.number), 'pictures'):
         picture, image = read_image(path, models[0].cfg, args.size)
         row = [Panel(picture, path.name)]
         for stage, clusters in token_clusters(built[0].backbone, image.to(args.device)).items():
             size = clusters.size / (clusters.max() + 1)
             caption = f'{clusters.max() + 1} tokens before stage {stage}\n{size:.1f} cells each'
-            row.append(Panel(paint_clusters(picture, clusters), caption))
+            row.append(Panel(paint_labels(picture, clusters), caption))
         for number, (model, segmentor) in enumerate(zip(models, built, strict=True), 1):
             if model.cfg.default_scope == 'mmseg':
                 picture, image = read_image(path, model.cfg, args.size)
                 labels = predict_labels(segmentor, image.to(args.device))
+                colours = class_colours(model.cfg)
+                legend |= occurring(colours, labels)
                 caption = f'{number}: segmentation\n{len(np.unique(labels))} classes'
-                row.append(Panel(paint_clusters(picture, labels), caption))
+                row.append(Panel(paint_labels(picture, labels, [*colours.values()]), caption))
         panels.append(row)
     names = '\n'.join(f'{number}: {model.name}' for number, model in enumerate(models, 1))
-    save_panels(args.out, panels, f'clusters of tokens\n{names}')
+    save_panels(args.out, panels, f'clusters of tokens\n{names}', legend)
     print(f'wrote {args.out}')
 
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def draw(axes: Axes) -> None:
         for name, (steps, values) in curves.items():
             axes.plot(steps, values, label=f'{Path(name).name}: {values[-1]:.4g}')
-        axes.legend(fontsize=8)
+        axes.legend()
 
     save_chart(args.out, draw, 'training curves', ('step', args.metric))
     print(f'wrote {args.out}')

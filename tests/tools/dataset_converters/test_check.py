@@ -55,7 +55,8 @@ def test_segmentation(own_scenes, check, tmp_path) -> None:
     assert sum(splits[0]['amounts'].values()) == sum(np.count_nonzero(mask) for mask in labels)
     text = (tmp_path / 'out/check.md').read_text()
     assert '| train | 8 | 96 x 64: 8 |' in text
-    assert Image.open(tmp_path / 'out/samples_val.jpg').size == (4 * 320, 320)
+    width, height = Image.open(tmp_path / 'out/samples_val.jpg').size
+    assert width > 3 * height  # four in a row
 
 
 def test_broken_masks_and_pictures(own_scenes, check) -> None:

@@ -5,9 +5,10 @@ metainfo = dict(
         'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car',
         'pedestrian', 'bicyclist',
     ),
+    # Told apart by colour-blind people, too: spm_mm/visualization/style.py.
     palette=[
-        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222],
-        [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
+        [86, 180, 233], [230, 225, 215], [240, 228, 66], [105, 30, 0], [204, 121, 167],
+        [0, 158, 115], [230, 159, 0], [0, 0, 0], [0, 114, 178], [213, 94, 0], [15, 0, 255],
     ],
 )  # fmt: skip
 train_pipeline = [

@@ -6,6 +6,12 @@ metainfo = dict(
         'wall', 'sky', 'floor', 'grass', 'lamp', 'box', 'book', 'ball', 'vase', 'plate', 'clock',
         'flag',
     ),
+    # Told apart by colour-blind people, too: spm_mm/visualization/style.py.
+    palette=[
+        [230, 225, 215], [86, 180, 233], [105, 30, 0], [0, 158, 115], [240, 228, 66],
+        [230, 159, 0], [0, 114, 178], [213, 94, 0], [204, 121, 167], [15, 0, 255], [0, 0, 0],
+        [0, 0, 120],
+    ],
 )  # fmt: skip
 train_pipeline = [
     dict(type='LoadImageFromFile'),
