@@ -21,11 +21,11 @@ model() { # COMPARISON CELL: its config and its checkpoint
 }
 
 [ -d data/scenes ] || run tools/dataset_converters/compose_scenes.py data/scenes --train 300 --val 60
-run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 \
+run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --repeat 0 \
     --mergings conv deformable hafa stepwise
-run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --work-dir work_dirs/compare/backbones \
+run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --repeat 0 --work-dir work_dirs/compare/backbones \
     --backbones SGFormer/small LIT/tiny
-run tools/compare.py configs/mmpretrain/pvt_tiny_scenes.py --seeds 1 --work-dir work_dirs/compare/paca \
+run tools/compare.py configs/mmpretrain/pvt_tiny_scenes.py --seeds 1 --repeat 0 --work-dir work_dirs/compare/paca \
     --backbones PaCaViT/tiny --cfg-options train_cfg.max_iters=150 train_cfg.val_interval=150 \
     param_scheduler.1.end=150
 
