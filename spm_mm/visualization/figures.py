@@ -100,7 +100,7 @@ def save_panels(
                     free.append(axis)
                     continue
                 image = _draw(axis, panel)
-                axis.set_title(panel.caption, fontsize=9 * min(1, side / 1.6))
+                axis.set_title(panel.caption, fontsize=9 * min(1, side / 2))
                 if panel.scale:
                     scaled[panel.scale] = image
             for scale, image in scaled.items():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Draw the pictures of docs/images: compose scenes, train small models on them, draw what they do.
-# About 45 minutes on 2 cores. The same call, started again, trains nothing anew.
+# The same call, started again, trains nothing anew.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -21,11 +21,11 @@ model() { # COMPARISON CELL: its config and its checkpoint
 }
 
 [ -d data/scenes ] || run tools/dataset_converters/compose_scenes.py data/scenes --train 300 --val 60
-run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 \
+run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --repeat 0 \
     --mergings conv deformable hafa stepwise
-run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --work-dir work_dirs/compare/backbones \
+run tools/compare.py configs/mmseg/fpn_pvt_tiny_scenes.py --seeds 1 --repeat 0 --work-dir work_dirs/compare/backbones \
     --backbones SGFormer/small LIT/tiny
-run tools/compare.py configs/mmpretrain/pvt_tiny_scenes.py --seeds 1 --work-dir work_dirs/compare/paca \
+run tools/compare.py configs/mmpretrain/pvt_tiny_scenes.py --seeds 1 --repeat 0 --work-dir work_dirs/compare/paca \
     --backbones PaCaViT/tiny --cfg-options train_cfg.max_iters=150 train_cfg.val_interval=150 \
     param_scheduler.1.end=150
 
@@ -46,14 +46,15 @@ draw segmentation "$CONV" $OUT/overview.png --checkpoint "$CONV_PTH" --beside "$
 draw attention_map "$SPM" $TWO $OUT/attention_map.png --checkpoint "$SPM_PTH" --beside "$CONV" "$CONV_PTH" \
     --stage 2 --names SPM convolution
 draw feature_maps "$SPM" $SCENES/scene_val_000002.jpg $OUT/feature_maps.png --checkpoint "$SPM_PTH" \
-    --beside "$CONV" "$CONV_PTH" --names SPM convolution
+    --beside "$CONV" "$CONV_PTH" --merging 1 --names SPM convolution
 draw receptive_field "$CONV" $SCENES $OUT/receptive_field.png --checkpoint "$CONV_PTH" --size 128 128 \
     --beside "$SPM" "$SPM_PTH" --names convolution SPM
 draw flops_by_module configs/mmpretrain/pvt_tiny_spm_in1k.py $OUT/flops_by_module.png --as-published \
     --beside configs/mmpretrain/pvt_tiny_in1k.py
 draw token_clusters "$HAFA" $TWO $OUT/token_clusters.png --checkpoint "$HAFA_PTH" \
     --beside "$CONV" "$CONV_PTH" --names HAFA convolution
-draw sampling_positions "$DTM" $TWO $OUT/sampling_positions.png --checkpoint "$DTM_PTH" --place 0.55 0.35
+draw sampling_positions "$DTM" $TWO $OUT/sampling_positions.png --checkpoint "$DTM_PTH" --place 0.55 0.35 \
+    --names 'PVT-Tiny with deformable merging'
 draw significance "$SG" $TWO $OUT/significance.png --checkpoint "$SG_PTH" --beside "$CONV" \
     --names 'SG-Former-Small' 'PVT-Tiny'
 draw attention_heads "$LIT" $SCENES $OUT/attention_heads.png --checkpoint "$LIT_PTH" --names 'LIT-Tiny'

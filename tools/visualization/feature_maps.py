@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 (f'{number}: {caption}, {m.shape[1]} x {m.shape[2]} cells', contrast(m))
                 for caption, m in maps
             ]
-            rows.append((group[0][0].rpartition('.')[0] or first, picture, values))
+            rows.append(('.'.join(first.split('.')[:2]), picture, values))
     # The rows of the same merging belong together.
     order = list(dict.fromkeys(name for name, *_ in rows))
     rows.sort(key=lambda row: order.index(row[0]))

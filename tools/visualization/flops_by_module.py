@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             bottom = {n: b + h for (n, b), h in zip(bottom.items(), heights, strict=True)}
         for i, total in enumerate(bottom.values()):
             axes.text(i, total, f'{total:.3f} G', ha='center', va='bottom')
+        axes.margins(y=0.08)
         axes.legend()
 
     save_chart(args.out, draw, 'FLOPs of the patch mergings', ('', 'FLOPs (G MACs)'))

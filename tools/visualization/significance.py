@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             share = share_of_most_significant(significance, merged)
             return Panel(
                 many_colours(merged.max() + 1)[merged],
-                f'{of}: {merged.size} to {merged.max() + 1} tokens\n'
-                f'top quarter keeps {share:.0%} of them',
+                f'{of}: {merged.max() + 1} tokens\ntop quarter keeps {share:.0%}',
             )
 
         row = [
