@@ -41,8 +41,8 @@ test: setup
 
 # While developing. The counts and the failures alone are shown.
 test-fast:
-	@$(MAKE) --no-print-directory test MARKED="not (slow or launch or parity or gpu)" \
-		PYTEST_ARGS="--sample 2 --quiet --no-header --disable-warnings -r fE $(PYTEST_ARGS)"
+	@$(MAKE) --no-print-directory test MARKED="not (slow or launch or parity or tools or gpu)" \
+		PYTEST_ARGS="--sample 1 --quiet --no-header --disable-warnings -r fE $(PYTEST_ARGS)"
 
 test-slow:
 	@$(MAKE) --no-print-directory test MARKED="slow"
