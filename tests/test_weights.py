@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -332,12 +334,11 @@ def test_a_model_by_the_name_of_its_weights(monkeypatch, write_index) -> None:
 
 
 def test_several_processes_download_once(server: Server, write_index) -> None:
-    index = write_index()
-    threads = [threading.Thread(target=fetch, args=(NAME, index)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    command = 'import sys; from spm_mm.weights import fetch; fetch(*sys.argv[1:])'
+    processes = [
+        subprocess.Popen([sys.executable, '-c', command, NAME, write_index()]) for _ in range(2)
+    ]
+    assert [process.wait(300) for process in processes] == [0, 0]
     assert server.ranges == [None]
 
 
