@@ -64,10 +64,14 @@ REMOVED = {
     'spm_mm.ops.runs_eagerly': 'use torch.compiler.is_compiling',
     'spm_mm.ops.sorted_runs_reference': f'{TESTS}ops/references.py',
     'spm_mm.testing': f'{TESTS}testing.py',
-    'spm_mm.visualization.clusters.atlas': 'use spm_mm.visualization.assignment_atlas',
+    'spm_mm.visualization.clusters.atlas': 'use spm_mm.visualization.paint_labels',
     'spm_mm.visualization.clusters.heat_maps': (
         'use spm_mm.visualization.assignment_maps, which takes the logits with their grid'
     ),
+    'spm_mm.visualization.segmentation.side_by_side': (
+        'use spm_mm.visualization.segmentation_panels and save_panels'
+    ),
+    'spm_mm.visualization.token_clusters.paint_clusters': 'use spm_mm.visualization.paint_labels',
     'spm_mm.visualization.mechanisms.strength': 'use spm_mm.visualization.contrast',
 }
 """Old name to what to do instead."""
