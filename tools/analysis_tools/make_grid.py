@@ -22,17 +22,21 @@ PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'benchmarks' / 'grid.md'
 SIDE = 224
 HEADER = f"""# Every backbone with every merging
 
-Parameters in M / multiply-accumulates (MACs) in G of a backbone without a head, in the form for dense
-tasks, for one image of {SIDE} x {SIDE}. Each backbone is what its class builds without an `arch`.
-`own` is its own merging with its own options (PVTv2's convolution has a kernel of 3); a merging with a
-name stands between all stages, with its default options. So `Cluster` is SIA at all three places, as in
-HAFA's Table 4; `HAFA` is what that paper ends up with: Deformable, Deformable, Cluster. MACs are those
-of matrix products and convolutions, as `tools/analysis_tools/get_flops.py` counts them.
+Parameters in M / multiply-accumulates (MACs) in G of a backbone that returns four feature maps,
+without a head, for one image of {SIDE} x {SIDE}. Each backbone has the default `arch` of its class.
+
+- `own` is the merging of the backbone itself, with its own options (PVTv2's convolution has a kernel
+  of 3).
+- Every other column has that merging at all three transitions, with its default options. So `Cluster`
+  is SIA at all three, as in HAFA's Table 4.
+- `HAFA` is Deformable, Deformable, Cluster.
+- `-` is not possible: Cluster and Similarity return tokens without a grid, and the blocks of this
+  backbone need one.
+
+MACs are those of matrix products and convolutions, as `tools/analysis_tools/get_flops.py` counts
+them.
 
 Written by `python tools/analysis_tools/make_grid.py`: do not edit.
-"""
-FOOTER = """
--: Cluster and Similarity leave the grid, and the blocks of this backbone need one; building it says so.
 """
 
 
@@ -75,7 +79,7 @@ def page() -> str:
     for backbone, arch in backbones().items():
         cells = (cell(backbone, merging) for merging in heads.values())
         lines.append(f'| {backbone} {arch} | {" | ".join(cells)} |')
-    return '\n'.join([HEADER, *lines, FOOTER])
+    return '\n'.join([HEADER, *lines, ''])
 
 
 def main() -> None:

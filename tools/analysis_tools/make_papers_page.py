@@ -20,13 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / 'docs' / 'papers.md'
 HEADER = """# The papers, item by item
 
-Where everything of the five papers is: each table row with its config, each figure with its command,
-each equation with its class, each recipe with its config. Words in capitals in a command are yours to
-fill in. Commands start with `python`.
+This page lists the config of each table row, the command of each figure, the class of each equation and
+the config of each recipe. To run a table from start to end, see
+[Reproduce the tables](papers/reproduce.md), which also says how paper and official code differ.
 
-`tools/analysis_tools/compare_papers.py --tables --paper NAME` prints a paper's tables with their
-figures. What differs between a paper and its official code is in the class's docstring and in
-[reproduce.md](papers/reproduce.md).
+Start each command with `python`, and replace the words in capitals.
+`tools/analysis_tools/compare_papers.py --tables --paper NAME` prints the tables of a paper.
 
 Written by `python tools/analysis_tools/make_papers_page.py`: do not edit.
 """

@@ -184,6 +184,10 @@ def page(
     yield from (
         '## Configs',
         '',
+        'A name is head, backbone, merging, schedule and dataset. `spm-gtg-k5` is a variant of `spm`,',
+        'most often an ablation: [Item by item](../papers.md) says which. `matched` configs have one',
+        'recipe for all mergings, so that you can compare them.',
+        '',
         'Parameters and MACs (multiply-accumulates of one image) are those of the whole model, counted',
         'by `tools/analysis_tools/get_flops.py` at the size in the table. "Printed" is what the papers',
         'print, with paper and table in brackets. We have not run these schedules at full length.',
@@ -321,13 +325,16 @@ def run_it(family: dict, has_weights: bool) -> Iterator[str]:
         )
     data = {'mmpretrain': 'ImageNet-1K', 'mmdet': 'COCO', 'mmseg': 'ADE20K'}[framework]
     yield from (
-        f'Train and test with the tools, on {data} laid out as in [Data](../guides/datasets.md):',
+        f'Train and test on {data}, in the folders that',
+        '[Data](../guides/datasets.md#benchmark-datasets) shows. The number is that of GPUs:',
         '',
         '```bash',
         f'python tools/analysis_tools/get_flops.py {config}',
         f'tools/dist_train.sh {config} 8',
         f'tools/dist_test.sh {config} CHECKPOINT 8',
         '```',
+        '',
+        'For your own images, see [Train on my data](../guides/datasets.md).',
         '',
     )
     if has_weights:
@@ -410,11 +417,10 @@ def weights_table(weights: list[tuple]) -> Iterator[str]:
     yield from (
         '## Published weights',
         '',
-        'Published by others, read from the pages and packages of their authors. Take one by its name:',
-        "`python tools/model_converters/fetch.py NAME`, or `checkpoint='spm_mm://NAME'` in a config.",
-        'Where no address is known, download the file yourself and',
-        '[convert](../guides/weights.md#convert) it. The figures are those of the source. The licence',
-        'is that of the weights, as far as it is stated.',
+        'Others publish these weights. Use one by its name, in a config or on the command line:',
+        "`checkpoint='spm_mm://NAME'`, or `python tools/model_converters/fetch.py NAME`. If no address",
+        'is known, download the file yourself and [convert](../guides/weights.md#convert) it. Figures',
+        'and licences are those that the source states.',
         '',
         '| name | model | task | figures | address known | licence |',
         '|---|---|---|---|---|---|',
