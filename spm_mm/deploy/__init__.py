@@ -1,6 +1,6 @@
 """Trained models outside of PyTorch: one graph, as ONNX or as a file of ``torch.export``."""
 
-from spm_mm.deploy.check import Difference, compare, random_images
+from spm_mm.deploy.check import Difference, compare, graph_module, random_images
 from spm_mm.deploy.models import Deployed, build_deployed
 from spm_mm.deploy.onnx import save_onnx, save_program, trace
 
@@ -9,6 +9,7 @@ __all__ = [
     'Difference',
     'build_deployed',
     'compare',
+    'graph_module',
     'random_images',
     'save_onnx',
     'save_program',

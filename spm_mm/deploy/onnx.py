@@ -1,5 +1,6 @@
 """Graphs of a model: a file of ``torch.export``, or ONNX with an exact way round what it lacks."""
 
+import contextlib
 import json
 import operator
 from pathlib import Path
@@ -35,13 +36,13 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
                     ' --size'
                 )
     shapes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},) if dynamic else None
-    with torch.no_grad():
+    with torch.no_grad(), open_sizes() if dynamic else contextlib.nullcontext():
         program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
     if dynamic:
         (shape,) = (
             node.meta['val'].shape
             for node in program.graph.nodes
-            if node.op == 'placeholder' and node.name == 'images'
+            if node.name == program.graph_signature.user_inputs[0]
         )
         fixed = [
             name for i, name in ((0, 'batch'), (2, 'height'), (3, 'width')) if is_int(shape[i])
@@ -52,6 +53,16 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
                 ' --dynamic and name --size'
             )
     return program
+
+
+def open_sizes() -> contextlib.AbstractContextManager:
+    """While it lasts, graphs are traced without own rules for sides of 0 and 1.
+
+    Else a feature map of one window in the example would make a graph for one window alone.
+    """
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=True)
 
 
 def is_int(size: Any) -> bool:
