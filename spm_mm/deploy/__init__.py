@@ -2,7 +2,7 @@
 
 from spm_mm.deploy.check import Difference, compare, graph_module, random_images
 from spm_mm.deploy.models import Deployed, build_deployed
-from spm_mm.deploy.onnx import save_onnx, save_program, trace
+from spm_mm.deploy.onnx import save_onnx, save_program, smallest_size, trace
 
 __all__ = [
     'Deployed',
@@ -13,5 +13,6 @@ __all__ = [
     'random_images',
     'save_onnx',
     'save_program',
+    'smallest_size',
     'trace',
 ]

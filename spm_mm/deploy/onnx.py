@@ -12,7 +12,10 @@ from torch.export import Dim, ExportedProgram
 
 from spm_mm.errors import UserError
 
-__all__ = ['save_onnx', 'save_program', 'trace']
+__all__ = ['save_onnx', 'save_program', 'smallest_size', 'trace']
+
+LARGEST_SIDE = 2**16
+"""Pixels; a graph that allows less is not of all sizes."""
 
 aten = torch.ops.aten
 
@@ -39,13 +42,11 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
     with torch.no_grad(), open_sizes() if dynamic else contextlib.nullcontext():
         program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
     if dynamic:
-        (shape,) = (
-            node.meta['val'].shape
-            for node in program.graph.nodes
-            if node.name == program.graph_signature.user_inputs[0]
-        )
+        shape = input_shape(program)
         fixed = [
-            name for i, name in ((0, 'batch'), (2, 'height'), (3, 'width')) if is_int(shape[i])
+            name
+            for i, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
+            if isinstance(shape[i], int)
         ]
         if fixed:
             raise UserError(
@@ -65,8 +66,32 @@ def open_sizes() -> contextlib.AbstractContextManager:
     return _config.patch(backed_size_oblivious=True)
 
 
-def is_int(size: Any) -> bool:
-    return isinstance(size, int)
+def input_shape(program: ExportedProgram) -> torch.Size:
+    """Shape of the images, with symbols for what may be another when the graph runs."""
+    (images,) = program.graph_signature.user_inputs
+    (shape,) = (node.meta['val'].shape for node in program.graph.nodes if node.name == images)
+    return shape
+
+
+def smallest_size(program: ExportedProgram) -> tuple[int, int]:
+    """Rows and columns of the smallest images that a graph takes: if not of all sizes, the only ones.
+
+    Raises:
+        UserError: If a graph of all sizes has a largest one, so that it is of few sizes in truth.
+    """
+    sides = []
+    for side, name in zip(input_shape(program)[2:], ('height', 'width'), strict=True):
+        if isinstance(side, int):
+            sides.append(side)
+            continue
+        allowed = program.range_constraints[side.node.expr]
+        if allowed.upper < LARGEST_SIDE:
+            raise UserError(
+                f'the graph of this model holds for a {name} from {allowed.lower} to {allowed.upper}'
+                ' alone: leave out --dynamic and name --size'
+            )
+        sides.append(int(allowed.lower))
+    return tuple(sides)
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:

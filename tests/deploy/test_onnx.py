@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spm_mm.deploy import Deployed, compare, random_images, save_onnx, trace
+from spm_mm.deploy import Deployed, compare, random_images, save_onnx, smallest_size, trace
 from spm_mm.deploy.check import runner_of
 from spm_mm.deploy.onnx import attention
 from spm_mm.errors import UserError
@@ -34,6 +34,29 @@ def test_fixed_size(subject: Subject, tmp_path: Path) -> None:
     save_onnx(trace(model, images), path, model.output_names, {})
     found = compare(model, runner_of(path), [images, images.flip(3)], False, repeat=1)
     assert found.largest <= BOUND
+
+
+MERGINGS = ('StepwiseMerging', 'DeformableMerging', 'ClusterMerging')
+FAMILIES = [
+    pytest.param(
+        subject, id=str(subject), marks=() if str(subject) == 'PaCaViT-tiny' else pytest.mark.slow
+    )
+    for subject in SUBJECTS
+    if subject.merging in (None, *MERGINGS) and subject.build().has_dynamic_graph
+]
+
+
+@pytest.mark.parametrize('subject', FAMILIES)
+def test_any_size(subject: Subject, tmp_path: Path) -> None:
+    """One file for other batches and sizes: smaller than a window, odd, and of many windows."""
+    model = Deployed(subject.build()).eval()
+    program = trace(model, random_images(2, SIZE, raw=False), dynamic=True)
+    path = tmp_path / 'model.onnx'
+    save_onnx(program, path, model.output_names, {})
+    assert max(smallest_size(program)) <= 64
+    others = ((1, (64, 64)), (3, (160, 96)), (1, (71, 140)), (1, (224, 224)))
+    batches = [random_images(batch, size, raw=False) for batch, size in others]
+    assert compare(model, runner_of(path), batches, False, repeat=1).largest <= BOUND
 
 
 def test_no_dynamic_size() -> None:
