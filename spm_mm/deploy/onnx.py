@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from spm_mm.errors import UserError
 
@@ -46,7 +47,7 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
         fixed = [
             name
             for i, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
-            if isinstance(shape[i], int)
+            if is_concrete_int(shape[i])
         ]
         if fixed:
             raise UserError(
@@ -81,14 +82,14 @@ def smallest_size(program: ExportedProgram) -> tuple[int, int]:
     """
     sides = []
     for side, name in zip(input_shape(program)[2:], ('height', 'width'), strict=True):
-        if isinstance(side, int):
-            sides.append(side)
+        if is_concrete_int(side):
+            sides.append(int(side))
             continue
         allowed = program.range_constraints[side.node.expr]
         if allowed.upper < LARGEST_SIDE:
             raise UserError(
                 f'the graph of this model holds for a {name} from {allowed.lower} to {allowed.upper}'
-                ' alone: leave out --dynamic and name --size'
+                ' alone: take an example of a larger --size'
             )
         sides.append(int(allowed.lower))
     return tuple(sides)
@@ -117,17 +118,18 @@ def save_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError('ONNX needs onnxscript: pip install "spm_mm[deploy]"') from error
-    program = program.run_decompositions(
-        {aten.scaled_dot_product_attention.default: attention, aten.cdist.default: cdist}
-    )
-    written = torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        input_names=['images'],
-        output_names=output_names,
-        custom_translation_table=translations(),
-    )
+    with open_sizes():
+        program = program.run_decompositions(
+            {aten.scaled_dot_product_attention.default: attention, aten.cdist.default: cdist}
+        )
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=['images'],
+            output_names=output_names,
+            custom_translation_table=translations(),
+        )
     for key, value in notes.items():
         written.model.metadata_props[key] = json.dumps(value)
     written.save(str(path))
