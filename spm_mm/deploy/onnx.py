@@ -34,7 +34,7 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
     """
     if dynamic:
         for module in model.modules():
-            if not getattr(module, 'compilable', True):
+            if not getattr(module, 'exports_any_size', getattr(module, 'compilable', True)):
                 raise UserError(
                     f'{type(module).__name__} takes no dynamic sizes: leave out --dynamic and name'
                     ' --size'
