@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spm_mm.deploy import build_deployed, compare, random_images, save_onnx, save_program, trace
+from spm_mm.deploy import (
+    build_deployed,
+    compare,
+    random_images,
+    save_onnx,
+    save_program,
+    smallest_size,
+    trace,
+)
 from spm_mm.deploy.check import runner_of
 from spm_mm.engine import add_config, load_config, run_tool
 from spm_mm.engine.complexity import default_shape
@@ -37,8 +45,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--batch', type=int, default=1, help='images at a time, default 1')
     parser.add_argument(
-        '--dynamic', action='store_true', help='any batch, height and width; --size is an example'
-    )
+        '--dynamic', action='store_true',
+        help='any batch, height and width from the smallest that is printed; --size is an example',
+    )  # fmt: skip
     parser.add_argument('--half', action='store_true', help='compute in float16')
     parser.add_argument(
         '--int8', action='store_true',
@@ -133,6 +142,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         model.model.half()
     print(f'tracing a {model.kind} at {size[0]} x {size[1]}', flush=True)
     program = trace(model, example, args.dynamic)
+    smallest = smallest_size(program)
+    if args.dynamic:
+        print(f'takes images of {smallest[0]} x {smallest[1]} and larger')
     part = args.out.with_name(f'.{args.out.name}')
     try:
         if args.out.suffix == '.pt2':
@@ -140,15 +152,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_program(program, part)
         else:
             notes = dict(
-                kind=model.kind, normalized_inside=args.normalize, size=size, dynamic=args.dynamic
+                kind=model.kind,
+                normalized_inside=args.normalize,
+                size=size,
+                dynamic=args.dynamic,
+                smallest_size=smallest,
             )
             save_onnx(program, part, model.output_names, notes)
             if args.int8:
                 quantize(part)
         batches = [example, *photographs]
         if args.dynamic:
-            other = (size[0] + 37, size[1] + 11)
-            batches.append(random_images(1, other, args.normalize))
+            larger = (size[0] + 37, size[1] + 11)
+            others = ((1, larger), (3, smallest), (2, (smallest[0], larger[1])))
+            batches += [random_images(n, other, args.normalize) for n, other in others]
         elif args.batch > 1:
             batches[1:] = [image.expand(args.batch, -1, -1, -1) for image in batches[1:]]
         has_classes = model.kind in ('classifier', 'segmentor') and not args.argmax

@@ -6,6 +6,8 @@ segmentor's pixels to --out.
 """
 
 import argparse
+import json
+import sys
 
 import numpy as np
 import onnxruntime
@@ -18,6 +20,16 @@ args = parser.parse_args()
 
 session = onnxruntime.InferenceSession(args.model, providers=onnxruntime.get_available_providers())
 image = np.load(args.image).astype(np.float32).transpose(2, 0, 1)[None]
+notes = session.get_modelmeta().custom_metadata_map
+size, smallest = list(image.shape[2:]), json.loads(notes['smallest_size'])
+if size != smallest and not (
+    notes['dynamic'] == 'true' and np.all(np.greater_equal(size, smallest))
+):
+    more = ' and larger ones' if notes['dynamic'] == 'true' else ''
+    sys.exit(
+        f'{args.image} is {size[0]} x {size[1]}, {args.model} takes images of {smallest[0]} x'
+        f' {smallest[1]}{more}: resize the image'
+    )
 (scores,) = session.run(None, {session.get_inputs()[0].name: image})
 if scores.ndim == 2:
     shares = np.exp(scores[0] - scores[0].max())

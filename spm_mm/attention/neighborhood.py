@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from spm_mm.errors import check_count, check_heads
 from spm_mm.layers import init_linears
-from spm_mm.ops import neighborhood_attention
+from spm_mm.ops import is_open, neighborhood_attention
 
 
 class NeighborhoodAttention(nn.Module):
@@ -33,8 +33,6 @@ class NeighborhoodAttention(nn.Module):
         ValueError: If ``num_heads`` does not divide ``channels`` or ``kernel_size`` does not fit.
     """
 
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
-
     def __init__(
         self, channels: int, num_heads: int, kernel_size: int = 7, qkv_bias: bool = True
     ) -> None:
@@ -54,8 +52,8 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[1:3]
-        bottom, right = (max(0, self.kernel_size - side) for side in (h, w))
-        if bottom or right:
+        bottom, right = (torch.sym_max(0, self.kernel_size - side) for side in (h, w))
+        if is_open(bottom, right) or bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         return self.proj(self.weigh(q, k, v).flatten(3)[:, :h, :w])

@@ -24,8 +24,6 @@ class RelativePositionAttention(SpatialReductionAttention):
         ValueError: If ``num_heads`` does not divide ``channels``.
     """
 
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
-
     def __init__(
         self, channels: int, num_heads: int, grid_size: tuple[int, int], qkv_bias: bool = True
     ) -> None:

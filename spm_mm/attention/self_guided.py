@@ -15,7 +15,14 @@ from torch.nn import functional as F
 from spm_mm.attention.spatial_reduction import SpatialReductionAttention
 from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import conv_on_map, init_convs, init_linears
-from spm_mm.ops import from_windows, pad_to_multiple, received_attention, sorted_runs, to_windows
+from spm_mm.ops import (
+    from_windows,
+    is_open,
+    pad_to_multiple,
+    received_attention,
+    sorted_runs,
+    to_windows,
+)
 from spm_mm.registry import suggest
 
 GUIDES = ('hybrid', 'local', 'global', 'manual')
@@ -189,7 +196,7 @@ class ScaleAttention(nn.Module):
         side, span = self.window_size, self.window_size * self.scale
         key_mask = query_mask = None
         if self.in_windows:
-            if h % span or w % span:
+            if is_open(h, w) or h % span or w % span:
                 query_mask, key_mask = (
                     to_windows(t.new_ones(1, *t.shape[1:3], 1, dtype=torch.bool), size)
                     .expand(b, -1, -1, -1)

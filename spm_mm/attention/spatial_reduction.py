@@ -1,8 +1,10 @@
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import conv_on_map, init_linears
+from spm_mm.ops import is_open
 
 
 class SpatialReductionAttention(nn.Module):
@@ -68,7 +70,7 @@ class SpatialReductionAttention(nn.Module):
         """What keys and values are made of, (B, ..., C)."""
         if self.sr_ratio == 1:
             return x
-        if min(x.shape[1:3]) < self.sr_ratio:
+        if any(side < self.sr_ratio for side in x.shape[1:3]):
             raise UserError(
                 f'sr_ratio={self.sr_ratio} needs a map of at least {self.sr_ratio} rows and'
                 f' columns, got {x.shape[1]} x {x.shape[2]}: use a larger image or a smaller ratio'
@@ -105,6 +107,25 @@ class SpatialReductionAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
 
+class GridPool(nn.AdaptiveAvgPool2d):
+    """``nn.AdaptiveAvgPool2d`` to a square grid, also in a graph of all sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_open(*x.shape[2:]):
+            return super().forward(x)
+        rows, columns = (self.shares(side, x) for side in x.shape[2:])
+        return rows @ x @ columns.T
+
+    def shares(self, side: int, x: Tensor) -> Tensor:
+        """How much each of ``side`` cells counts in each cell of the grid, (grid, side)."""
+        grid = self.output_size
+        start, cells = (torch.arange(n, device=x.device) for n in (grid, side))
+        stop = ((start + 1) * side + grid - 1) // grid
+        start = start * side // grid
+        inside = (cells >= start[:, None]) & (cells < stop[:, None])
+        return inside.to(x.dtype) / (stop - start)[:, None].to(x.dtype)
+
+
 class PooledReductionAttention(SpatialReductionAttention):
     """Multi-head attention whose keys and values come from the map pooled to a fixed grid.
 
@@ -128,7 +149,7 @@ class PooledReductionAttention(SpatialReductionAttention):
         self, channels: int, num_heads: int, qkv_bias: bool = True, grid_size: int = 7
     ) -> None:
         super().__init__(channels, num_heads, qkv_bias=qkv_bias)
-        self.pool = nn.AdaptiveAvgPool2d(grid_size)
+        self.pool = GridPool(grid_size)
         self.sr = nn.Conv2d(channels, channels, 1)
         self.norm = nn.LayerNorm(channels)
         self.act = nn.GELU()

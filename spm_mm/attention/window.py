@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from spm_mm.errors import UserError, check_count, check_heads
 from spm_mm.layers import PositionEmbedding, init_linears
-from spm_mm.ops import from_windows, pad_to_multiple, relative_bias, to_windows
+from spm_mm.ops import from_windows, is_open, pad_to_multiple, relative_bias, to_windows
 
 
 class WindowAttention(nn.Module):
@@ -29,8 +29,6 @@ class WindowAttention(nn.Module):
     Raises:
         ValueError: If an argument does not fit; the message says what does.
     """
-
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(
         self,
@@ -63,20 +61,24 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
         size = self.window_size
-        shift = self.shift if self.shift_small_maps or min(h, w) > size else 0
+        shift = self.shift
+        if shift and not self.shift_small_maps:
+            # 1 where both sides are longer than a window, else 0, without a branch.
+            shift *= torch.sym_max(0, torch.sym_min(1, torch.sym_min(h, w) - size))
         x = pad_to_multiple(x, size)
         height, width = x.shape[1:3]
-        if shift:
-            x = x.roll((-shift, -shift), dims=(1, 2))
+        shifts = is_open(shift) or shift != 0
+        if shifts:
+            x = roll(x, shift)
         windows = to_windows(x, size)
         n, tokens = windows.shape[1:3]
         qkv = self.qkv(windows).view(b, n, tokens, 3, self.num_heads, c // self.num_heads)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, G, T, D)
-        mask = split_regions(height, width, size, shift, x.device) if shift else None
+        mask = split_regions(height, width, size, shift, x.device) if shifts else None
         out = self.weigh(q, k, v, mask).transpose(2, 3).reshape(b, n, tokens, c)
         x = from_windows(self.proj(out), size, height, width)
-        if shift:
-            x = x.roll((shift, shift), dims=(1, 2))
+        if shifts:
+            x = roll(x, -shift)
         return x[:, :h, :w]
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -96,6 +98,19 @@ class WindowAttention(nn.Module):
             bias = bias.masked_fill(mask[:, None], float('-inf')).flatten(0, 1)
             q, k, v = (t.flatten(1, 2) for t in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None]).view(shape)
+
+
+def roll(x: Tensor, shift: int) -> Tensor:
+    """Move a map (B, H, W, C) up and left by ``shift`` cells, cyclically."""
+    if not is_open(shift, *x.shape):
+        return x.roll((-shift, -shift), dims=(1, 2))
+    for dim in (1, 2):
+        side = x.shape[dim]
+        index = torch.arange(side, device=x.device) + shift
+        # Not `%`: ONNX has no remainder by a size.
+        index = torch.where(index < 0, index + side, index)
+        x = x.index_select(dim, torch.where(index < side, index, index - side))
+    return x
 
 
 def split_regions(

@@ -141,7 +141,8 @@ class SGFormer(HierarchicalBackbone):
 
     **Compiling.** ``torch.compile`` takes the forward pass as one graph, with sorting and gathering,
     for images of a fixed size (``dynamic=False``). With dynamic sizes tracing takes many minutes, so
-    :attr:`compilable` is False.
+    :attr:`compilable` is False. ``torch.export`` takes dynamic sizes, with an example of 224 pixels or
+    more: in a smaller one some numbers of windows are 1, which the graph then holds for.
 
     Args:
         arch: ``'small'``, ``'medium'``, ``'base'`` or a dict with the keys of :attr:`arch_settings`.
@@ -180,6 +181,7 @@ class SGFormer(HierarchicalBackbone):
     # Of one size it compiles as one graph. With dynamic sizes tracing takes many minutes: windows, runs
     # and merged tokens make long expressions of the image's sides.
     compilable = False
+    exports_any_size = True
 
     def __init__(
         self,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from spm_mm.errors import UserError
 
-__all__ = ['Difference', 'compare', 'random_images', 'runner_of']
+__all__ = ['Difference', 'compare', 'graph_module', 'random_images', 'runner_of']
 
 Runner = Callable[[Tensor], list[np.ndarray]]
 
@@ -48,7 +49,7 @@ def runner_of(path: Path, threads: int | None = None) -> Runner:
         UserError: If ONNX Runtime is not installed; when called, if the file does not take the images.
     """
     if path.suffix == '.pt2':
-        program = torch.export.load(path).module()
+        program = graph_module(torch.export.load(path))
 
         def run(images: Tensor) -> list[np.ndarray]:
             with torch.no_grad():
@@ -75,6 +76,14 @@ def runner_of(path: Path, threads: int | None = None) -> Runner:
             ) from error
 
     return run_session
+
+
+def graph_module(program: ExportedProgram) -> nn.Module:
+    """What runs a graph, also at sizes whose tensors lie otherwise in memory than the example's."""
+    try:
+        return program.module(check_guards=False)
+    except TypeError:  # before PyTorch 2.9, which has no such checks
+        return program.module()
 
 
 def compare(

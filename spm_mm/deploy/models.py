@@ -40,6 +40,8 @@ class Deployed(nn.Module):
         super().__init__()
         self.model = model
         self.kind = kind_of(model)
+        if self.kind == 'segmentor':
+            follow_sizes(model)
         self.argmax = argmax
         if argmax and self.kind not in ('classifier', 'segmentor'):
             raise UserError(f'--argmax is for classifiers and segmentors, this is a {self.kind}')
@@ -93,12 +95,47 @@ class Deployed(nn.Module):
         sizes = [tuple(level.shape[2:]) for level in scores]
         anchors = torch.cat(head.prior_generator.grid_priors(sizes, torch.float32, x.device))
         scores, deltas = (
-            torch.cat([t.permute(0, 2, 3, 1).reshape(len(x), -1, last) for t in levels], dim=1)
+            torch.cat([t.permute(0, 2, 3, 1).reshape(x.shape[0], -1, last) for t in levels], dim=1)
             for levels, last in ((scores, head.cls_out_channels), (deltas, 4))
         )
         scores = scores.float().sigmoid() if head.use_sigmoid_cls else scores.float().softmax(-1)
-        anchors = anchors.expand(len(x), -1, -1)
-        return head.bbox_coder.decode(anchors, deltas.float(), max_shape=x.shape[2:]), scores
+        anchors = anchors.expand(x.shape[0], -1, -1)
+        boxes = head.bbox_coder.decode(anchors, deltas.float())
+        if head.bbox_coder.clip_border:
+            boxes = clip(boxes, *x.shape[2:])
+        return boxes, scores
+
+
+def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Boxes (..., 4) inside an image, as box coders do it, whose clamp fixes the size of a graph."""
+    sides = [torch.full((), side, dtype=boxes.dtype) for side in (width, height) * 2]
+    return boxes.clamp(min=0).minimum(torch.stack(sides).to(boxes.device))
+
+
+class Upsample(nn.Module):
+    """MMSegmentation's layer of this name, whose own rounding fixes the size of a graph.
+
+    Args:
+        layer: The layer to replace; its ``scale_factor`` is a whole number.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.scale = int(layer.scale_factor)
+        self.options = dict(mode=layer.mode, align_corners=layer.align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = [side * self.scale for side in x.shape[2:]]
+        return F.interpolate(x, size, **self.options)
+
+
+def follow_sizes(model: nn.Module) -> None:
+    """Replace the layers of a segmentor that would fix the size of a graph."""
+    for parent in model.modules():
+        for name, layer in parent.named_children():
+            scale = getattr(layer, 'scale_factor', None)
+            if type(layer).__module__ == 'mmseg.models.utils.wrappers' and scale and scale % 1 == 0:
+                setattr(parent, name, Upsample(layer))
 
 
 def kind_of(model: nn.Module) -> str:

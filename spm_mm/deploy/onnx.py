@@ -1,5 +1,6 @@
 """Graphs of a model: a file of ``torch.export``, or ONNX with an exact way round what it lacks."""
 
+import contextlib
 import json
 import operator
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from spm_mm.errors import UserError
 
-__all__ = ['save_onnx', 'save_program', 'trace']
+__all__ = ['save_onnx', 'save_program', 'smallest_size', 'trace']
+
+LARGEST_SIDE = 2**16
+"""Pixels; a graph that allows less is not of all sizes."""
 
 aten = torch.ops.aten
 
@@ -29,22 +34,20 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
     """
     if dynamic:
         for module in model.modules():
-            if not getattr(module, 'compilable', True):
+            if not getattr(module, 'exports_any_size', getattr(module, 'compilable', True)):
                 raise UserError(
                     f'{type(module).__name__} takes no dynamic sizes: leave out --dynamic and name'
                     ' --size'
                 )
     shapes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},) if dynamic else None
-    with torch.no_grad():
+    with torch.no_grad(), open_sizes() if dynamic else contextlib.nullcontext():
         program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
     if dynamic:
-        (shape,) = (
-            node.meta['val'].shape
-            for node in program.graph.nodes
-            if node.op == 'placeholder' and node.name == 'images'
-        )
+        shape = input_shape(program)
         fixed = [
-            name for i, name in ((0, 'batch'), (2, 'height'), (3, 'width')) if is_int(shape[i])
+            name
+            for i, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
+            if is_concrete_int(shape[i])
         ]
         if fixed:
             raise UserError(
@@ -54,8 +57,42 @@ def trace(model: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedPr
     return program
 
 
-def is_int(size: Any) -> bool:
-    return isinstance(size, int)
+def open_sizes() -> contextlib.AbstractContextManager:
+    """While it lasts, graphs are traced without own rules for sides of 0 and 1.
+
+    Else a feature map of one window in the example would make a graph for one window alone.
+    """
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=True)
+
+
+def input_shape(program: ExportedProgram) -> torch.Size:
+    """Shape of the images, with symbols for what may be another when the graph runs."""
+    (images,) = program.graph_signature.user_inputs
+    (shape,) = (node.meta['val'].shape for node in program.graph.nodes if node.name == images)
+    return shape
+
+
+def smallest_size(program: ExportedProgram) -> tuple[int, int]:
+    """Rows and columns of the smallest images that a graph takes: if not of all sizes, the only ones.
+
+    Raises:
+        UserError: If a graph of all sizes has a largest one, so that it is of few sizes in truth.
+    """
+    sides = []
+    for side, name in zip(input_shape(program)[2:], ('height', 'width'), strict=True):
+        if is_concrete_int(side):
+            sides.append(int(side))
+            continue
+        allowed = program.range_constraints[side.node.expr]
+        if allowed.upper < LARGEST_SIDE:
+            raise UserError(
+                f'the graph of this model holds for a {name} from {allowed.lower} to {allowed.upper}'
+                ' alone: take an example of a larger --size'
+            )
+        sides.append(int(allowed.lower))
+    return tuple(sides)
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
@@ -81,17 +118,18 @@ def save_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError('ONNX needs onnxscript: pip install "spm_mm[deploy]"') from error
-    program = program.run_decompositions(
-        {aten.scaled_dot_product_attention.default: attention, aten.cdist.default: cdist}
-    )
-    written = torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        input_names=['images'],
-        output_names=output_names,
-        custom_translation_table=translations(),
-    )
+    with open_sizes():
+        program = program.run_decompositions(
+            {aten.scaled_dot_product_attention.default: attention, aten.cdist.default: cdist}
+        )
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=['images'],
+            output_names=output_names,
+            custom_translation_table=translations(),
+        )
     for key, value in notes.items():
         written.model.metadata_props[key] = json.dumps(value)
     written.save(str(path))

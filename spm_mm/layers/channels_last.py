@@ -3,6 +3,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from spm_mm.ops.windows import is_open
+
 
 def conv_on_map(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer that wants (B, C, H, W) to a channels-last map.
@@ -22,7 +24,7 @@ def conv_on_map(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def resize_map(x: Tensor, height: int, width: int, mode: str = 'bilinear') -> Tensor:
     """Resize (B, H, W, C) to (B, height, width, C), with ``align_corners=False`` where that applies."""
-    if x.shape[1:3] == (height, width):
+    if not is_open(*x.shape, height, width) and x.shape[1:3] == (height, width):
         return x
     align = None if mode == 'nearest' else False
     return conv_on_map(

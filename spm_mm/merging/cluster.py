@@ -99,7 +99,6 @@ class ClusterMerging(Merging):
     rounds_up = True
     keeps_grid = False
     discontinuous = True
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(
         self,

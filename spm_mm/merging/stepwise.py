@@ -14,7 +14,13 @@ from torch.nn import functional as F
 from spm_mm.errors import UserError, check_count
 from spm_mm.layers import build_norm, conv_on_map, init_convs, init_linears, is_plain
 from spm_mm.merging.base import Merging
-from spm_mm.ops import guide_output, guided_attention, pad_to_multiple, window_attention
+from spm_mm.ops import (
+    guide_output,
+    guided_attention,
+    is_open,
+    pad_to_multiple,
+    window_attention,
+)
 from spm_mm.registry import MODELS, suggest
 
 __all__ = ['GuidedLocalEnhancement', 'MultiScaleAggregation', 'StepwiseMerging']
@@ -260,7 +266,6 @@ class StepwiseMerging(Merging):
     """
 
     rounds_up = True
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(
         self,
@@ -359,7 +364,7 @@ def split_windows(x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """
     _, h, w, _ = x.shape
     mask = None
-    if h % 2 or w % 2:
+    if is_open(h, w) or h % 2 or w % 2:
         mask = torch.cat(
             _split(pad_to_multiple(x.new_ones(1, h, w, 1, dtype=torch.bool), 2)), dim=-1
         )

@@ -2,7 +2,6 @@
 https://arxiv.org/abs/2103.14030.
 """
 
-import torch
 from torch import Tensor, nn
 
 from spm_mm.layers import init_linears
@@ -29,7 +28,6 @@ class SwinMerging(Merging):
     """
 
     rounds_up = True
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
@@ -39,5 +37,6 @@ class SwinMerging(Merging):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, 2)
-        windows = torch.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1)
+        b, h, w, c = x.shape
+        windows = x.view(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)
         return self.reduction(self.norm(windows.flatten(3)))

@@ -23,6 +23,7 @@ from spm_mm.ops.sorted_runs import sorted_runs
 from spm_mm.ops.token_map import TokenMap, as_map, by_token, pool
 from spm_mm.ops.windows import (
     from_windows,
+    is_open,
     overhang,
     pad_to_multiple,
     to_windows,
@@ -40,6 +41,7 @@ __all__ = [
     'from_windows',
     'guide_output',
     'guided_attention',
+    'is_open',
     'neighborhood_attention',
     'neighborhood_attention_reference',
     'overhang',

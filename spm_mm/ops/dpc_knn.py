@@ -56,7 +56,8 @@ def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0, scaled: bool 
 
 def density(distance: Tensor, k: int) -> Tensor:
     """exp(-mean of d^2 over the k nearest tokens), (B, N), of distances d (B, N, N)."""
-    nearest = distance.topk(min(k, distance.shape[-1]), dim=-1, largest=False).values
+    k = torch.sym_min(k, distance.shape[-1])
+    nearest = distance.topk(k, dim=-1, largest=False).values
     return nearest.square().mean(dim=-1).neg().exp()
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from spm_mm.errors import UserError
-from spm_mm.ops.windows import overhang
+from spm_mm.ops.windows import divide_up, is_open, overhang
 
 STRIP = 2**24
 """Pairs of queries and keys of an image at a time, in all heads: 64 MB in float32. One row of tiles may
@@ -52,11 +52,13 @@ def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Te
         )
     height, width, heads = q.shape[1:4]
     kernel = (sides[0] + 1) // 2
-    if min(height, width) < kernel:
+    if height < kernel or width < kernel:
         raise UserError(
             f'a feature map must have {kernel} rows and columns, got {tuple(q.shape[1:3])}'
         )
     rows, columns = (Tiles.of(side, kernel, q.device) for side in (height, width))
+    if is_open(height, width):
+        return _attend(q, k, v, table, rows, columns)
     pairs = heads * rows.shift[0].numel() * columns.shift.numel()  # of one row of tiles
     if pairs * rows.count <= STRIP:
         return _attend(q, k, v, table, rows, columns)
@@ -93,16 +95,21 @@ class Tiles:
 
     @classmethod
     def of(cls, length: int, kernel: int, device: torch.device) -> 'Tiles':
-        # An axis of up to two tiles stays whole: fewer, larger products.
-        count = 1 if length <= 2 * kernel else -(-length // kernel)
-        size = -(-length // count)
-        keys = min(length, size + kernel - 1)
+        if is_open(length):
+            count, size, keys = divide_up(length, kernel), kernel, 2 * kernel - 1
+        else:
+            # An axis of up to two tiles stays whole: fewer, larger products.
+            count = 1 if length <= 2 * kernel else divide_up(length, kernel)
+            size = divide_up(length, count)
+            keys = min(length, size + kernel - 1)
         query = torch.arange(count * size, device=device).view(count, size)
         first = (query - kernel // 2).clamp(0, length - kernel)
-        key = first[:, :1].clamp(max=length - keys) + torch.arange(keys, device=device)
+        start = first[:, :1] if is_open(length) else first[:, :1].clamp(max=length - keys)
+        key = start + torch.arange(keys, device=device)
         behind = key[:, None] - first[..., None]
         shift = key[:, None] - query[..., None] + kernel - 1
-        return cls(key, shift, (behind >= 0) & (behind < kernel))
+        # Where the side is open a tile may reach beyond the axis, to keys that no query reads.
+        return cls(key.clamp(max=length - 1), shift, (behind >= 0) & (behind < kernel))
 
     def __getitem__(self, part: slice) -> 'Tiles':
         return Tiles(self.key[part], self.shift[part], self.near[part])
@@ -118,7 +125,7 @@ class Tiles:
 
     def covers(self, length: int) -> bool:
         """Whether there is one tile, which reads all of an axis of this length."""
-        return self.key.shape == (1, length)
+        return not is_open(length) and self.key.shape == (1, length)
 
     def selector(self, table: Tensor) -> Tensor:
         """One row for each pair of query and key, 1 at their shift; all 0 where there is no such."""
@@ -130,7 +137,7 @@ def _to_tiles(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """A strip (B, H, W, G, D) to (B, tiles * G, queries, D), with zeros where a tile overhangs."""
     b, h, w, g, d = x.shape
     bottom, right = overhang(h, rows.size), overhang(w, columns.size)
-    if bottom or right:
+    if is_open(bottom, right) or bottom or right:
         x = F.pad(x, (0, 0, 0, 0, 0, right, 0, bottom))
     x = x.view(b, rows.count, rows.size, columns.count, columns.size, g, d)
     return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, rows.size * columns.size, d)

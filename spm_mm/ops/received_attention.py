@@ -8,6 +8,8 @@ weights is never held whole.
 import torch
 from torch import Tensor
 
+from spm_mm.ops.windows import is_open
+
 QUERIES_AT_A_TIME = 4096
 
 
@@ -31,8 +33,11 @@ def received_attention(
     dtype = torch.promote_types(q.dtype, torch.float32)
     keys = k.transpose(-2, -1) * d**-0.5
     received = None
-    for start in range(0, queries, QUERIES_AT_A_TIME):
-        some = slice(start, start + QUERIES_AT_A_TIME)
+    step = QUERIES_AT_A_TIME
+    parts = (
+        [slice(None)] if is_open(queries) else [slice(i, i + step) for i in range(0, queries, step)]
+    )
+    for some in parts:
         scores = q[:, :, some] @ keys
         if key_mask is not None:
             scores = scores.masked_fill(~key_mask[:, None, None], float('-inf'))

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from spm_mm.ops.windows import is_open
+
 SLICE = 2**24
 """Numbers of the bias at a time: 64 MB in float32. A single head may take more."""
 
@@ -28,6 +30,8 @@ def relative_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor
         (B, G, N, D).
     """
     heads, tokens = q.shape[1:3]
+    if is_open(tokens):
+        return _attend(q, k, v, table)
     step = max(1, SLICE // tokens**2)
     if step >= heads:
         return _attend(q, k, v, table)
@@ -48,6 +52,8 @@ def relative_bias(table: Tensor) -> Tensor:
     """
     # The bias of query (y, x) and key (y', x') is table[:, H - 1 + y - y', W - 1 + x - x']: windows
     # of the table's sides, read backwards.
+    if is_open(*table.shape):
+        return relative_bias_reference(table)
     height, width = ((side + 1) // 2 for side in table.shape[1:])
     windows = table.unfold(1, height, 1).unfold(2, width, 1).flip(3, 4)
     return windows.reshape(len(table), height * width, height * width)

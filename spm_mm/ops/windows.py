@@ -1,7 +1,16 @@
 """Maps to windows that do not overlap, and back, at any size."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def is_open(*sides: int) -> bool:
+    """Whether a side has no value yet, because the graph of all sizes is being exported.
+
+    What is skipped or chosen by its value must then be computed: the graph has no branches.
+    """
+    return any(isinstance(side, torch.SymInt) for side in sides)
 
 
 def overhang(side: int, multiple: int) -> int:
@@ -18,7 +27,9 @@ def divide_up(side: int, size: int) -> int:
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Append rows and columns of zeros to (B, H, W, C) until both sides are multiples."""
     bottom, right = (overhang(side, multiple) for side in x.shape[1:3])
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+    if is_open(bottom, right) or bottom or right:
+        x = F.pad(x, (0, 0, 0, right, 0, bottom))
+    return x
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:

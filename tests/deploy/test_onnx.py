@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from spm_mm.deploy import Deployed, compare, random_images, save_onnx, trace
+from spm_mm.deploy import (
+    Deployed,
+    compare,
+    graph_module,
+    random_images,
+    save_onnx,
+    smallest_size,
+    trace,
+)
 from spm_mm.deploy.check import runner_of
 from spm_mm.deploy.onnx import attention
 from spm_mm.errors import UserError
@@ -36,9 +44,59 @@ def test_fixed_size(subject: Subject, tmp_path: Path) -> None:
     assert found.largest <= BOUND
 
 
-def test_no_dynamic_size() -> None:
+MERGINGS = ('StepwiseMerging', 'DeformableMerging', 'ClusterMerging')
+FAMILIES = [
+    pytest.param(
+        subject, id=str(subject), marks=() if str(subject) == 'PaCaViT-tiny' else pytest.mark.slow
+    )
+    for subject in SUBJECTS
+    if subject.merging in (None, *MERGINGS) and subject.build().has_dynamic_graph
+]
+
+
+@pytest.mark.parametrize('subject', FAMILIES)
+def test_any_size(subject: Subject, tmp_path: Path) -> None:
+    """One file for other batches and sizes: smaller than a window, odd, and of many windows."""
+    model = Deployed(subject.build()).eval()
+    program = trace(model, random_images(2, SIZE, raw=False), dynamic=True)
+    path = tmp_path / 'model.onnx'
+    save_onnx(program, path, model.output_names, {})
+    assert max(smallest_size(program)) <= 64
+    others = ((1, (64, 64)), (3, (160, 96)), (1, (71, 140)), (1, (224, 224)))
+    batches = [random_images(batch, size, raw=False) for batch, size in others]
+    assert compare(model, runner_of(path), batches, False, repeat=1).largest <= BOUND
+
+
+@pytest.mark.slow
+def test_any_size_of_sorted_runs(tmp_path: Path) -> None:
+    """Without ties that rounding decides: every token of SG-Former is as significant as the others."""
+    model = Deployed(Subject('SGFormer', 'small', options=dict(guide='manual')).build()).eval()
+    program = trace(model, random_images(2, (224, 256), raw=False), dynamic=True)
+    path = tmp_path / 'model.onnx'
+    save_onnx(program, path, model.output_names, {})
+    others = ((1, (64, 96)), (3, (160, 96)), (1, (71, 140)), (1, (300, 420)))
+    batches = [random_images(batch, size, raw=False) for batch, size in others]
+    assert compare(model, runner_of(path), batches, False, repeat=1).largest <= BOUND
+    # The runs that the significance sorts, without another program's rounding.
     model = Deployed(Subject('SGFormer', 'small').build()).eval()
-    with pytest.raises(UserError, match='SGFormer takes no dynamic sizes'):
+    run = graph_module(trace(model, random_images(2, (224, 256), raw=False), dynamic=True))
+    for images in batches:
+        with torch.no_grad():
+            for one, other in zip(run(images), model(images), strict=True):
+                torch.testing.assert_close(one, other)
+
+
+def test_too_small_an_example() -> None:
+    """A graph for one window alone is refused."""
+    model = Deployed(Subject('SGFormer', 'small').build()).eval()
+    program = trace(model, random_images(2, SIZE, raw=False), dynamic=True)
+    with pytest.raises(UserError, match=r'a height from 33 to \d+ alone: .* larger --size'):
+        smallest_size(program)
+
+
+def test_no_dynamic_size() -> None:
+    model = Deployed(Subject('PVT', 'tiny', 'SimilarityMerging').build()).eval()
+    with pytest.raises(UserError, match='SimilarityMerging takes no dynamic sizes'):
         trace(model, random_images(2, SIZE, raw=False), dynamic=True)
 
 

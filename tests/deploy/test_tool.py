@@ -101,6 +101,21 @@ def test_detector(export, tmp_path: Path) -> None:
     assert json.loads(notes['normalized_inside']) is True
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('config', [CLASSIFIER, SEGMENTOR, DETECTOR], ids=lambda c: Path(c[0]).stem)
+def test_any_size(export, run_tool, tmp_path: Path, capsys, config: tuple) -> None:
+    """A whole model of any batch, height and width, and what the script says of a small image."""
+    path = tmp_path / 'model.onnx'
+    export(config, path, '--size', '64', '64', '--normalize', '--dynamic')
+    assert 'takes images of 32 x 32 and larger' in capsys.readouterr().out
+    shapes = {out.shape for out in run_file(path, np.zeros((3, 3, 96, 75), np.float32))}
+    assert all(shape[0] == 3 for shape in shapes)
+    np.save(tmp_path / 'image.npy', np.zeros((30, 96, 3), np.uint8))
+    done = run_tool('tools/onnx_inference.py', path, tmp_path / 'image.npy', status=1)
+    assert 'image.npy is 30 x 96' in done.stderr
+    assert 'takes images of 32 x 32 and larger ones: resize the image' in done.stderr
+
+
 def test_a_file_that_differs_is_not_written(export, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='nothing is written'):
         export(SEGMENTOR, tmp_path / 'a.pt2', '--size', '64', '64', '--tolerance', '-1')
