@@ -1,9 +1,9 @@
 """Export a trained model to ONNX (OUT.onnx) or to a file of torch.export (OUT.pt2), and check it.
 
 Classifiers, segmentors with one decode head and backbones (--backbone) are exported whole; one-stage
-detectors with anchors up to boxes and scores before non-maximum suppression. The file then runs on
-random images and on --images, beside the model; the command fails if they differ by more than
---tolerance. docs/guides/deploy.md shows how to use the file.
+detectors with anchors up to boxes and scores before non-maximum suppression, or with it (--nms). The
+file then runs on random images and on --images, beside the model; the command fails if they differ by
+more than --tolerance. docs/guides/deploy.md shows how to use the file.
 """
 
 import argparse
@@ -62,6 +62,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--argmax', action='store_true', help='the file puts out classes in place of scores'
     )
     parser.add_argument(
+        '--nms', action='store_true',
+        help="the file puts out a detector's boxes, scores and classes of one image, by model.test_cfg"
+        ' of the config: change its score_thr, nms.iou_threshold, max_per_img by --cfg-options',
+    )  # fmt: skip
+    parser.add_argument(
         '--images', nargs='+', type=Path, metavar='FILE', default=[], help='images to compare on'
     )
     parser.add_argument(
@@ -84,6 +89,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f'the folder of OUT does not exist: {args.out.parent}')
     if args.batch < 1 or (args.size and min(args.size) < 1):
         raise UserError('--batch and --size must be at least 1')
+    if args.nms and (args.batch > 1 or args.dynamic):
+        raise UserError('--nms is for one image of one size: leave out --batch and --dynamic')
     if args.int8 and (args.out.suffix != '.onnx' or args.half or args.argmax):
         raise UserError('--int8 is for .onnx with scores, without --half and --argmax')
 
@@ -126,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     check(args)
     cfg = load_config(args)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
-    model = build_deployed(cfg, checkpoint, args.normalize, args.argmax, args.backbone)
+    options = (args.normalize, args.argmax, args.backbone, args.nms)
+    model = build_deployed(cfg, checkpoint, *options)
     if args.int8 and model.kind != 'classifier':
         raise UserError(f'--int8 is for classifiers, this is a {model.kind}')
     size = tuple(args.size or default_shape(cfg))
@@ -137,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     photographs = read_images(args.images, size, args.normalize)
     exact = model
     if args.half:
-        exact = build_deployed(cfg, checkpoint, args.normalize, args.argmax, args.backbone)
+        exact = build_deployed(cfg, checkpoint, *options)
         exact.load_state_dict(model.state_dict())
         model.model.half()
     print(f'tracing a {model.kind} at {size[0]} x {size[1]}', flush=True)
@@ -174,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tolerance = TOLERANCES[kind] if args.tolerance is None else args.tolerance
         what = 'share of other classes' if args.argmax else 'greatest difference'
         print(f'{what} on {len(batches)} batches: {found.largest:.1e} (allowed {tolerance:.1e})')
+        if args.nms:
+            print(f'boxes compared: {found.numbers // 4}')
         if found.agreement is not None:
             print(f'same class: {found.agreement:.2%}')
         print(

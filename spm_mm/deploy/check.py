@@ -24,13 +24,15 @@ class Difference:
 
     ``largest`` is the greatest difference of a number, relative to the greatest number of that output;
     for integers (classes) the share of those that differ. ``agreement`` is the share of positions whose
-    highest score is of the same class; None where there are no classes. Times are medians in seconds.
+    highest score is of the same class; None where there are no classes. ``numbers`` is how many the
+    first outputs have in all. Times are medians in seconds.
     """
 
     largest: float
     agreement: float | None
     model_seconds: float
     file_seconds: float
+    numbers: int
 
 
 def random_images(batch: int, size: tuple[int, int], raw: bool) -> Tensor:
@@ -102,14 +104,17 @@ def compare(
         has_classes: Whether dimension 1 of the first output is one score for each class.
         repeat: Timed runs of each on the first batch, behind one that does not count.
     """
-    largest, agreements = 0.0, []
+    largest, agreements, numbers = 0.0, [], 0
     for images in batches:
         with torch.no_grad():
             wanted = [out.numpy() for out in model(images)]
         found = run(images)
+        numbers += wanted[0].size
         for one, other in zip(found, wanted, strict=True):
             if one.shape != other.shape:
                 raise UserError(f'the file puts out {one.shape}, the model {other.shape}')
+            if not other.size:  # of no box
+                continue
             if np.issubdtype(other.dtype, np.integer):
                 difference = float((one != other).mean())
             else:
@@ -128,4 +133,4 @@ def compare(
             times.append(time.perf_counter() - start)
         seconds.append(statistics.median(times[1:]))
     agreement = float(np.mean(agreements)) if agreements else None
-    return Difference(largest, agreement, *seconds)
+    return Difference(largest, agreement, *seconds, numbers)

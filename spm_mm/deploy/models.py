@@ -9,6 +9,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision import ops
 
 from spm_mm.compat import check_state_dict, load_weights
 from spm_mm.errors import UserError
@@ -29,6 +30,8 @@ class Deployed(nn.Module):
         normalize: Take RGB images from 0 to 255 and do what the model's data preprocessor does. False
             takes normalized images in the channel order of the training.
         argmax: Return the class (integers, (B,) or (B, H, W)) in place of scores.
+        nms: Of a detector, return what is left of one image by the settings of its ``test_cfg``: boxes
+            (N, 4), scores (N,), classes (N,), best first.
 
     Shape: images (B, 3, H, W) in float32.
 
@@ -36,7 +39,13 @@ class Deployed(nn.Module):
         UserError: If the model is of a kind that cannot be exported, or ``argmax`` does not fit it.
     """
 
-    def __init__(self, model: nn.Module, normalize: bool = False, argmax: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        normalize: bool = False,
+        argmax: bool = False,
+        nms: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.kind = kind_of(model)
@@ -45,6 +54,9 @@ class Deployed(nn.Module):
         self.argmax = argmax
         if argmax and self.kind not in ('classifier', 'segmentor'):
             raise UserError(f'--argmax is for classifiers and segmentors, this is a {self.kind}')
+        self.nms = nms
+        if nms and self.kind != 'detector':
+            raise UserError(f'--nms is for detectors, this is a {self.kind}')
         self.flips = False
         mean, std = torch.zeros(3), torch.ones(3)
         if normalize:
@@ -63,7 +75,7 @@ class Deployed(nn.Module):
     def output_names(self) -> list[str]:
         """Names of what is returned."""
         if self.kind == 'detector':
-            return ['boxes', 'scores']
+            return ['boxes', 'scores', 'classes'] if self.nms else ['boxes', 'scores']
         if self.kind == 'backbone':
             return [f'stage{i + 1}' for i in self.model.out_indices]
         return ['classes' if self.argmax else 'scores']
@@ -74,7 +86,8 @@ class Deployed(nn.Module):
             x = x.flip(1) if self.flips else x
             x = (x - self.mean) / self.std
         x = x.to(next(self.model.parameters()).dtype)
-        outputs = tuple(out.float() for out in getattr(self, f'_{self.kind}')(x))
+        outputs = getattr(self, f'_{self.kind}')(x)
+        outputs = tuple(out.float() if out.is_floating_point() else out for out in outputs)
         return (outputs[0].argmax(dim=1),) if self.argmax else outputs
 
     def _backbone(self, x: Tensor) -> Sequence[Tensor]:
@@ -93,17 +106,50 @@ class Deployed(nn.Module):
         head = self.model.bbox_head
         scores, deltas = head(self.model.extract_feat(x))
         sizes = [tuple(level.shape[2:]) for level in scores]
-        anchors = torch.cat(head.prior_generator.grid_priors(sizes, torch.float32, x.device))
-        scores, deltas = (
-            torch.cat([t.permute(0, 2, 3, 1).reshape(x.shape[0], -1, last) for t in levels], dim=1)
-            for levels, last in ((scores, head.cls_out_channels), (deltas, 4))
-        )
-        scores = scores.float().sigmoid() if head.use_sigmoid_cls else scores.float().softmax(-1)
-        anchors = anchors.expand(x.shape[0], -1, -1)
-        boxes = head.bbox_coder.decode(anchors, deltas.float())
-        if head.bbox_coder.clip_border:
-            boxes = clip(boxes, *x.shape[2:])
-        return boxes, scores
+        anchors = head.prior_generator.grid_priors(sizes, torch.float32, x.device)
+        levels = []
+        for score, delta, anchor in zip(scores, deltas, anchors, strict=True):
+            score, delta = (
+                t.permute(0, 2, 3, 1).reshape(x.shape[0], -1, last).float()
+                for t, last in ((score, head.cls_out_channels), (delta, 4))
+            )
+            score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)
+            box = head.bbox_coder.decode(anchor.expand(x.shape[0], -1, -1), delta)
+            levels.append((clip(box, *x.shape[2:]) if head.bbox_coder.clip_border else box, score))
+        if self.nms:
+            return suppress([(box[0], score[0]) for box, score in levels], head.test_cfg)
+        return [torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)]
+
+
+def suppress(levels: Sequence[tuple[Tensor, Tensor]], cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The boxes that MMDetection leaves of one image: the best of each level, then suppression.
+
+    Args:
+        levels: Boxes (N, 4) and scores (N, classes) of each level.
+        cfg: ``test_cfg`` of a one-stage head: ``nms_pre``, ``score_thr``, ``min_bbox_size``,
+            ``nms.iou_threshold`` and ``max_per_img``.
+
+    Returns:
+        Boxes (M, 4), scores (M,) and classes (M,), best first.
+    """
+    candidates = []
+    for boxes, scores in levels:
+        classes = scores.shape[1]
+        # Pairs of box and class, of which the threshold below leaves what it would have left here.
+        best, index = scores.flatten().topk(torch.sym_min(cfg.nms_pre, scores.shape[0] * classes))
+        candidates.append((boxes[index // classes], best, index % classes))
+    boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    wanted = scores > cfg.get('score_thr', 0)
+    if cfg.get('min_bbox_size', -1) >= 0:
+        wanted = wanted & (sides > cfg.min_bbox_size).all(dim=1)
+    # Classes are moved apart, so that none suppresses another: by what MMDetection moves them.
+    step = torch.where(wanted[:, None], boxes, 0.0).max() + 1
+    index = wanted.nonzero()[:, 0]
+    boxes, scores, classes = (t[index] for t in (boxes, scores, classes))
+    kept = ops.nms(boxes + (classes * step)[:, None], scores, cfg.nms.iou_threshold)
+    kept = kept[: cfg.max_per_img]
+    return boxes[kept], scores[kept], classes[kept]
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -164,6 +210,7 @@ def build_deployed(
     normalize: bool = False,
     argmax: bool = False,
     backbone: bool = False,
+    nms: bool = False,
 ) -> Deployed:
     """Build the model of a config with the weights of a checkpoint, in evaluation mode.
 
@@ -173,6 +220,7 @@ def build_deployed(
         normalize: See :class:`Deployed`.
         argmax: See :class:`Deployed`.
         backbone: Take the backbone alone.
+        nms: See :class:`Deployed`.
 
     Raises:
         UserError: If the weights belong to another model, or the model cannot be exported.
@@ -192,6 +240,6 @@ def build_deployed(
         prepare, model = getattr(model, 'data_preprocessor', None), model.backbone
         if normalize:
             model.data_preprocessor = prepare
-    deployed = Deployed(model, normalize, argmax)
+    deployed = Deployed(model, normalize, argmax, nms)
     deployed.requires_grad_(False).eval()
     return deployed

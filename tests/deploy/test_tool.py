@@ -101,6 +101,35 @@ def test_detector(export, tmp_path: Path) -> None:
     assert json.loads(notes['normalized_inside']) is True
 
 
+def test_detector_with_suppression(export, load_tool, tmp_path: Path, capsys) -> None:
+    """The boxes that MMDetection predicts, in number and order."""
+    from spm_mm.deploy import build_deployed, random_images
+    from spm_mm.engine import load_config
+
+    changes = ('model.test_cfg.score_thr=0.2', 'model.test_cfg.nms_pre=200')
+    config = (DETECTOR[0], (*DETECTOR[1], *changes))
+    tool = load_tool('tools/export.py')
+    cfg = load_config(tool.parse([config[0], 'none', 'a.onnx', *config[1]]))
+    torch.manual_seed(0)
+    model = build_deployed(cfg, None).model
+    for layer in (model.bbox_head.retina_cls, model.bbox_head.retina_reg):
+        torch.nn.init.normal_(layer.weight, std=0.05)  # else all scores are nearly equal
+    checkpoint, path = tmp_path / 'model.pth', tmp_path / 'model.onnx'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    export(config, path, '--size', '64', '96', '--nms', checkpoint=str(checkpoint))
+    assert 'boxes compared: 0' not in capsys.readouterr().out
+    images = random_images(1, (64, 96), raw=False)
+    with torch.no_grad():
+        outputs = model.bbox_head(model.extract_feat(images))
+        metas = [dict(img_shape=(64, 96))]
+        (wanted,) = model.bbox_head.predict_by_feat(*outputs, batch_img_metas=metas)
+    boxes, scores, classes = run_file(path, images.numpy())
+    assert 2 < len(boxes) <= 100
+    np.testing.assert_allclose(boxes, wanted.bboxes, atol=1e-2)
+    np.testing.assert_allclose(scores, wanted.scores, atol=1e-4)
+    np.testing.assert_array_equal(classes, wanted.labels)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('config', [CLASSIFIER, SEGMENTOR, DETECTOR], ids=lambda c: Path(c[0]).stem)
 def test_any_size(export, run_tool, tmp_path: Path, capsys, config: tuple) -> None:
@@ -130,6 +159,8 @@ def test_bad_input(export, tmp_path: Path) -> None:
         (SEGMENTOR, 'a.onnx', ('--int8',), '--int8 is for classifiers, this is a segmentor'),
         (DETECTOR, 'a.onnx', ('--argmax',), '--argmax is for classifiers and segmentors'),
         (CLASSIFIER, 'a.onnx', ('--batch', '0'), 'must be at least 1'),
+        (CLASSIFIER, 'a.onnx', ('--nms',), '--nms is for detectors, this is a classifier'),
+        (DETECTOR, 'a.onnx', ('--nms', '--dynamic'), '--nms is for one image of one size'),
         (CLASSIFIER, 'a.onnx', ('--images', 'no.png'), 'is no image'),
     ):
         with pytest.raises(UserError, match=message):
