@@ -52,7 +52,9 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[1:3]
-        bottom, right = (torch.sym_max(0, self.kernel_size - side) for side in (h, w))
+        bottom, right = (
+            (torch.sym_max if is_open(side) else max)(0, self.kernel_size - side) for side in (h, w)
+        )
         if is_open(bottom, right) or bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)

@@ -63,8 +63,11 @@ class WindowAttention(nn.Module):
         size = self.window_size
         shift = self.shift
         if shift and not self.shift_small_maps:
-            # 1 where both sides are longer than a window, else 0, without a branch.
-            shift *= torch.sym_max(0, torch.sym_min(1, torch.sym_min(h, w) - size))
+            if is_open(h, w):
+                # 1 where both sides are longer than a window, else 0, without a branch.
+                shift *= torch.sym_max(0, torch.sym_min(1, torch.sym_min(h, w) - size))
+            elif min(h, w) <= size:
+                shift = 0
         x = pad_to_multiple(x, size)
         height, width = x.shape[1:3]
         shifts = is_open(shift) or shift != 0

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from spm_mm.ops.windows import is_open
+
 
 @torch.no_grad()
 def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0, scaled: bool = True) -> Tensor:
@@ -56,7 +58,7 @@ def dpc_knn(x: Tensor, count: int, k: int = 5, noise: float = 0.0, scaled: bool 
 
 def density(distance: Tensor, k: int) -> Tensor:
     """exp(-mean of d^2 over the k nearest tokens), (B, N), of distances d (B, N, N)."""
-    k = torch.sym_min(k, distance.shape[-1])
+    k = (torch.sym_min if is_open(distance.shape[-1]) else min)(k, distance.shape[-1])
     nearest = distance.topk(k, dim=-1, largest=False).values
     return nearest.square().mean(dim=-1).neg().exp()
 
