@@ -4,11 +4,10 @@ https://arxiv.org/abs/2204.07143.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spm_mm.errors import check_count, check_heads
 from spm_mm.layers import init_linears
-from spm_mm.ops import is_open, neighborhood_attention
+from spm_mm.ops import append_zeros, is_open, neighborhood_attention
 
 
 class NeighborhoodAttention(nn.Module):
@@ -55,8 +54,7 @@ class NeighborhoodAttention(nn.Module):
         bottom, right = (
             (torch.sym_max if is_open(side) else max)(0, self.kernel_size - side) for side in (h, w)
         )
-        if is_open(bottom, right) or bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = append_zeros(x, bottom, right)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         return self.proj(self.weigh(q, k, v).flatten(3)[:, :h, :w])
 

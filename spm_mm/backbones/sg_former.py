@@ -181,7 +181,7 @@ class SGFormer(HierarchicalBackbone):
     # Of one size it compiles as one graph. With dynamic sizes tracing takes many minutes: windows, runs
     # and merged tokens make long expressions of the image's sides.
     compilable = False
-    exports_any_size = True
+    exports_any_size = True  # which `torch.export` takes
 
     def __init__(
         self,

@@ -46,7 +46,6 @@ class SimilarityMerging(Merging):
     # Of one size it compiles as one graph. With dynamic sizes the number of rounds is not known.
     compilable = False
     discontinuous = True
-    exports_fixed_size = True  # `torch.export` follows other batches, but not other sizes
 
     def __init__(self, in_channels: int, out_channels: int, ratio: float = 0.25) -> None:
         super().__init__(in_channels, out_channels)

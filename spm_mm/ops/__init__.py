@@ -22,6 +22,7 @@ from spm_mm.ops.relative_attention import (
 from spm_mm.ops.sorted_runs import sorted_runs
 from spm_mm.ops.token_map import TokenMap, as_map, by_token, pool
 from spm_mm.ops.windows import (
+    append_zeros,
     from_windows,
     is_open,
     overhang,
@@ -32,6 +33,7 @@ from spm_mm.renamed import answer_for_old_names
 
 __all__ = [
     'TokenMap',
+    'append_zeros',
     'as_map',
     'bipartite_matching',
     'by_token',

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from spm_mm.errors import UserError
-from spm_mm.ops.windows import divide_up, is_open, overhang
+from spm_mm.ops.windows import append_zeros, divide_up, is_open, overhang
 
 STRIP = 2**24
 """Pairs of queries and keys of an image at a time, in all heads: 64 MB in float32. One row of tiles may
@@ -136,9 +136,7 @@ class Tiles:
 def _to_tiles(x: Tensor, rows: Tiles, columns: Tiles) -> Tensor:
     """A strip (B, H, W, G, D) to (B, tiles * G, queries, D), with zeros where a tile overhangs."""
     b, h, w, g, d = x.shape
-    bottom, right = overhang(h, rows.size), overhang(w, columns.size)
-    if is_open(bottom, right) or bottom or right:
-        x = F.pad(x, (0, 0, 0, 0, 0, right, 0, bottom))
+    x = append_zeros(x, overhang(h, rows.size), overhang(w, columns.size))
     x = x.view(b, rows.count, rows.size, columns.count, columns.size, g, d)
     return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, rows.size * columns.size, d)
 

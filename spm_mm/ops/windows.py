@@ -26,9 +26,13 @@ def divide_up(side: int, size: int) -> int:
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Append rows and columns of zeros to (B, H, W, C) until both sides are multiples."""
-    bottom, right = (overhang(side, multiple) for side in x.shape[1:3])
+    return append_zeros(x, *(overhang(side, multiple) for side in x.shape[1:3]))
+
+
+def append_zeros(x: Tensor, bottom: int, right: int) -> Tensor:
+    """Append rows and columns of zeros to (B, H, W, ...)."""
     if is_open(bottom, right) or bottom or right:
-        x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = F.pad(x, (*[0, 0] * (x.ndim - 3), 0, right, 0, bottom))
     return x
 
 
