@@ -12,7 +12,7 @@ from tests.configs.loading import FILES, OURS, ROOT, load
 
 # A closed list, so that a name parses in one way only.
 FAMILIES = {
-    'pvt': 'tiny small medium large',
+    'pvt': 'slim tiny small medium large',
     'pvtv2': 'b1 b2 b2-li b3 b4 b5',
     'mit': 'b0 b1 b2 b3 b4 b5',
     'swin': 'tiny small base',
