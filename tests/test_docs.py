@@ -152,3 +152,11 @@ class TestModelPages:
     )
     def test_counts_are_those_of_the_models(self, tool, config: str) -> None:
         assert tool.count(config) == tool.load(tool.COUNTS)[config]
+
+
+def test_charts_are_up_to_date(tool, load_tool) -> None:
+    """`tool` is imported first: the charts read their tables with it."""
+    charts = load_tool('tools/docs/make_charts.py')
+    assert charts.outdated() == []
+    page = (ROOT / 'docs/benchmarks.md').read_text()
+    assert all(f'(images/{name}.svg)' in page for name in charts.CHARTS)

@@ -1,6 +1,6 @@
-# A slim PVT, Semantic FPN on CamVid, from scratch: small enough to compare mergings over several
-# seeds on two CPU cores. Rare classes weigh more, 1 / log(1.02 + share of the training pixels)
-# (ENet, Paszke et al., 2016), scaled so that the mean over the pixels is 1.
+# A slim PVT, Semantic FPN on CamVid, from scratch, with no row in any paper: small enough to
+# compare mergings over several seeds on two CPU cores. Rare classes weigh more, 1 / log(1.02 +
+# share of the training pixels) (ENet, Paszke et al., 2016), scaled to a mean of 1 over the pixels.
 _base_ = './fpn_pvt_tiny_camvid.py'
 crop_size = (192, 192)
 batch_size = 8

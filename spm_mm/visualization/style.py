@@ -73,7 +73,7 @@ LINES = tuple(map(hex_colour, PALETTE[:10]))
 """Colours of lines, points and bars: those of the palette that are visible on white."""
 
 STYLE = {
-    'font.family': 'DejaVu Sans',
+    'font.family': ['DejaVu Sans', 'sans-serif'],
     'font.size': 9,
     'figure.titlesize': 11,
     'axes.titlesize': 9,
@@ -84,6 +84,8 @@ STYLE = {
     'image.cmap': VALUES,
     'axes.prop_cycle': cycler(color=LINES),
     'grid.alpha': 0.3,
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'spm_mm',
 }
 
 
@@ -94,7 +96,7 @@ def new_figure(
     """Draw a figure in the suite's style and write it.
 
     Args:
-        path: PNG file, which gets 256 colours, or JPEG file. Its folder is made.
+        path: PNG file, which gets 256 colours, JPEG file or SVG file. Its folder is made.
         width: In inches.
         height: In inches.
         layout: Layout engine of matplotlib; ``'compressed'`` for pictures of one aspect.
@@ -102,16 +104,19 @@ def new_figure(
     Yields:
         The empty figure. It is written at the end of the ``with`` block.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
+        if path.suffix == '.svg':
+            figure.savefig(path, metadata=dict(Date=None))
+            return
         buffer = BytesIO()
         figure.savefig(buffer)
     image = Image.open(buffer).convert('RGB')
     if path.suffix == '.png':  # a fifth of the size, hardly a visible difference
         image = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
-    path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, optimize=True)
 
 
