@@ -1,9 +1,10 @@
 """Export a trained model to ONNX (OUT.onnx) or to a file of torch.export (OUT.pt2), and check it.
 
 Classifiers, segmentors with one decode head and backbones (--backbone) are exported whole; one-stage
-detectors with anchors up to boxes and scores before non-maximum suppression, or with it (--nms). The
-file then runs on random images and on --images, beside the model; the command fails if they differ by
-more than --tolerance. docs/guides/deploy.md shows how to use the file.
+detectors with anchors up to boxes and scores before non-maximum suppression, or with it (--nms);
+two-stage detectors (Faster, Mask and Cascade R-CNN) with it. The file then runs on random images and on
+--images, beside the model; the command fails if they differ by more than --tolerance.
+docs/guides/deploy.md shows how to use the file.
 """
 
 import argparse
@@ -177,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif args.batch > 1:
             batches[1:] = [image.expand(args.batch, -1, -1, -1) for image in batches[1:]]
         has_classes = model.kind in ('classifier', 'segmentor') and not args.argmax
-        found = compare(exact, runner_of(part), batches, has_classes)
+        found = compare(exact, runner_of(part), batches, has_classes, args.nms)
         kind = 'int8' if args.int8 else 'float16' if args.half else 'float32'
         tolerance = TOLERANCES[kind] if args.tolerance is None else args.tolerance
         what = 'share of other classes' if args.argmax else 'greatest difference'

@@ -93,6 +93,7 @@ def compare(
     run: Runner,
     batches: Sequence[Tensor],
     has_classes: bool,
+    has_boxes: bool = False,
     repeat: int = 3,
 ) -> Difference:
     """Run a model and its file on the same images.
@@ -102,6 +103,9 @@ def compare(
         run: The file, see :func:`runner_of`.
         batches: Images.
         has_classes: Whether dimension 1 of the first output is one score for each class.
+        has_boxes: Whether the outputs are boxes, scores and classes after non-maximum suppression, and
+            what else belongs to each box. Boxes whose scores are equal but for rounding may have
+            changed places, so each is compared with the nearest of its class.
         repeat: Timed runs of each on the first batch, behind one that does not count.
     """
     largest, agreements, numbers = 0.0, [], 0
@@ -110,6 +114,11 @@ def compare(
             wanted = [out.numpy() for out in model(images)]
         found = run(images)
         numbers += wanted[0].size
+        if has_boxes and len(found[0]) == len(wanted[0]) > 0:
+            far = np.abs(wanted[0][:, None] - found[0]).sum(axis=2)
+            far[wanted[2][:, None] != found[2]] = np.inf
+            index = far.argmin(axis=1)
+            found = [out[index] for out in found]
         for one, other in zip(found, wanted, strict=True):
             if one.shape != other.shape:
                 raise UserError(f'the file puts out {one.shape}, the model {other.shape}')

@@ -1,5 +1,6 @@
 """From the model of a framework to one module that takes images and returns tensors."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,15 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import ops
 
 from spm_mm.compat import check_state_dict, load_weights
+from spm_mm.deploy.detection import (
+    best_of_levels,
+    check_two_stages,
+    dense_boxes,
+    predict_two_stages,
+    suppress,
+)
 from spm_mm.errors import UserError
 
 __all__ = ['Deployed', 'build_deployed']
@@ -23,7 +30,7 @@ class Deployed(nn.Module):
     What it returns depends on the model: a classifier its class scores (B, classes); a segmentor the
     scores of every pixel (B, classes, H, W); a one-stage detector boxes (B, N, 4) as x1, y1, x2, y2 in
     pixels and class scores (B, N, classes), before non-maximum suppression; a bare backbone its feature
-    maps.
+    maps. A two-stage detector needs ``nms``.
 
     Args:
         model: The framework's model, or a backbone.
@@ -31,7 +38,8 @@ class Deployed(nn.Module):
             takes normalized images in the channel order of the training.
         argmax: Return the class (integers, (B,) or (B, H, W)) in place of scores.
         nms: Of a detector, return what is left of one image by the settings of its ``test_cfg``: boxes
-            (N, 4), scores (N,), classes (N,), best first.
+            (N, 4), scores (N,), classes (N,), best first, and with a mask head masks (N, h, w) in the
+            boxes, from 0 to 1.
 
     Shape: images (B, 3, H, W) in float32.
 
@@ -55,8 +63,15 @@ class Deployed(nn.Module):
         if argmax and self.kind not in ('classifier', 'segmentor'):
             raise UserError(f'--argmax is for classifiers and segmentors, this is a {self.kind}')
         self.nms = nms
-        if nms and self.kind != 'detector':
+        if nms and 'detector' not in self.kind:
             raise UserError(f'--nms is for detectors, this is a {self.kind}')
+        if self.kind == 'two-stage detector':
+            check_two_stages(model)
+            if not nms:
+                raise UserError(
+                    'a two-stage detector is exported with --nms: its second stage needs what the'
+                    ' suppression of the first one leaves'
+                )
         self.flips = False
         mean, std = torch.zeros(3), torch.ones(3)
         if normalize:
@@ -74,8 +89,10 @@ class Deployed(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Names of what is returned."""
-        if self.kind == 'detector':
-            return ['boxes', 'scores', 'classes'] if self.nms else ['boxes', 'scores']
+        if 'detector' in self.kind:
+            has_masks = self.kind == 'two-stage detector' and self.model.roi_head.with_mask
+            names = ['boxes', 'scores', 'classes', 'masks']
+            return names[: 3 + has_masks if self.nms else 2]
         if self.kind == 'backbone':
             return [f'stage{i + 1}' for i in self.model.out_indices]
         return ['classes' if self.argmax else 'scores']
@@ -86,7 +103,7 @@ class Deployed(nn.Module):
             x = x.flip(1) if self.flips else x
             x = (x - self.mean) / self.std
         x = x.to(next(self.model.parameters()).dtype)
-        outputs = getattr(self, f'_{self.kind}')(x)
+        outputs = getattr(self, '_' + re.sub(r'\W', '_', self.kind))(x)
         outputs = tuple(out.float() if out.is_floating_point() else out for out in outputs)
         return (outputs[0].argmax(dim=1),) if self.argmax else outputs
 
@@ -102,60 +119,17 @@ class Deployed(nn.Module):
         return (F.interpolate(scores, x.shape[2:], mode='bilinear', align_corners=corners),)
 
     def _detector(self, x: Tensor) -> Sequence[Tensor]:
-        """All boxes and scores of an anchor-based one-stage detector, level after level."""
-        head = self.model.bbox_head
-        scores, deltas = head(self.model.extract_feat(x))
-        sizes = [tuple(level.shape[2:]) for level in scores]
-        anchors = head.prior_generator.grid_priors(sizes, torch.float32, x.device)
-        levels = []
-        for score, delta, anchor in zip(scores, deltas, anchors, strict=True):
-            score, delta = (
-                t.permute(0, 2, 3, 1).reshape(x.shape[0], -1, last).float()
-                for t, last in ((score, head.cls_out_channels), (delta, 4))
-            )
-            score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)
-            box = head.bbox_coder.decode(anchor.expand(x.shape[0], -1, -1), delta)
-            levels.append((clip(box, *x.shape[2:]) if head.bbox_coder.clip_border else box, score))
-        if self.nms:
-            return suppress([(box[0], score[0]) for box, score in levels], head.test_cfg)
-        return [torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)]
+        """All boxes and scores of a one-stage detector, level after level, or what is left of them."""
+        head, size = self.model.bbox_head, tuple(x.shape[2:])
+        levels = dense_boxes(head, self.model.extract_feat(x), size)
+        if not self.nms:
+            return [torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)]
+        cfg = head.test_cfg
+        boxes, scores, classes, _ = best_of_levels(levels, cfg.nms_pre)
+        return suppress(boxes, scores, classes, cfg)
 
-
-def suppress(levels: Sequence[tuple[Tensor, Tensor]], cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The boxes that MMDetection leaves of one image: the best of each level, then suppression.
-
-    Args:
-        levels: Boxes (N, 4) and scores (N, classes) of each level.
-        cfg: ``test_cfg`` of a one-stage head: ``nms_pre``, ``score_thr``, ``min_bbox_size``,
-            ``nms.iou_threshold`` and ``max_per_img``.
-
-    Returns:
-        Boxes (M, 4), scores (M,) and classes (M,), best first.
-    """
-    candidates = []
-    for boxes, scores in levels:
-        classes = scores.shape[1]
-        # Pairs of box and class, of which the threshold below leaves what it would have left here.
-        best, index = scores.flatten().topk(torch.sym_min(cfg.nms_pre, scores.shape[0] * classes))
-        candidates.append((boxes[index // classes], best, index % classes))
-    boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    wanted = scores > cfg.get('score_thr', 0)
-    if cfg.get('min_bbox_size', -1) >= 0:
-        wanted = wanted & (sides > cfg.min_bbox_size).all(dim=1)
-    # Classes are moved apart, so that none suppresses another: by what MMDetection moves them.
-    step = torch.where(wanted[:, None], boxes, 0.0).max() + 1
-    index = wanted.nonzero()[:, 0]
-    boxes, scores, classes = (t[index] for t in (boxes, scores, classes))
-    kept = ops.nms(boxes + (classes * step)[:, None], scores, cfg.nms.iou_threshold)
-    kept = kept[: cfg.max_per_img]
-    return boxes[kept], scores[kept], classes[kept]
-
-
-def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Boxes (..., 4) inside an image, as box coders do it, whose clamp fixes the size of a graph."""
-    sides = [torch.full((), side, dtype=boxes.dtype) for side in (width, height) * 2]
-    return boxes.clamp(min=0).minimum(torch.stack(sides).to(boxes.device))
+    def _two_stage_detector(self, x: Tensor) -> Sequence[Tensor]:
+        return predict_two_stages(self.model, self.model.extract_feat(x), tuple(x.shape[2:]))
 
 
 class Upsample(nn.Module):
@@ -185,22 +159,25 @@ def follow_sizes(model: nn.Module) -> None:
 
 
 def kind_of(model: nn.Module) -> str:
-    """``'backbone'``, ``'classifier'``, ``'segmentor'`` or ``'detector'``.
+    """``'backbone'``, ``'classifier'``, ``'segmentor'``, ``'detector'`` or ``'two-stage detector'``.
 
     Raises:
         UserError: If it is none of them.
     """
     if not hasattr(model, 'backbone'):
         return 'backbone'
-    if hasattr(model, 'decode_head') and not isinstance(model.decode_head, nn.ModuleList):
+    if hasattr(getattr(model, 'decode_head', None), 'cls_seg'):
         return 'segmentor'
-    if hasattr(model, 'bbox_head') and hasattr(model.bbox_head, 'prior_generator'):
+    if hasattr(getattr(getattr(model, 'bbox_head', None), 'prior_generator', None), 'base_anchors'):
         return 'detector'
+    if hasattr(model, 'roi_head') and getattr(model, 'with_rpn', False):
+        return 'two-stage detector'
     if hasattr(model, 'head') and hasattr(model, 'neck'):
         return 'classifier'
     raise UserError(
         f'a {type(model).__name__} cannot be exported: allowed are classifiers, segmentors with one'
-        ' decode head, one-stage detectors with anchors, and backbones'
+        ' decode head that scores pixels, detectors of one stage with anchors, of two stages, and'
+        ' backbones'
     )
 
 

@@ -25,6 +25,21 @@ SEGMENTOR = (
     (*ARCH, *NECK, 'model.decode_head.in_channels=[16,16,16,16]', 'model.decode_head.channels=8'),
 )
 DETECTOR = ('configs/mmdet/retinanet_pvt_tiny_bccd.py', (*ARCH, NECK[0]))
+SMALL_HEADS = (
+    NECK[0], 'model.rpn_head.feat_channels=16', 'model.test_cfg.rpn.nms_pre=100',
+    'model.test_cfg.rpn.max_per_img=40',
+)  # fmt: skip
+NECK_AND_ROIS = (
+    NECK[1], 'model.rpn_head.in_channels=16', 'model.roi_head.bbox_roi_extractor.out_channels=16',
+    'model.roi_head.mask_roi_extractor.out_channels=16', 'model.roi_head.bbox_head.in_channels=16',
+    'model.roi_head.bbox_head.fc_out_channels=32', 'model.roi_head.mask_head.in_channels=16',
+    'model.roi_head.mask_head.conv_out_channels=16', 'model.roi_head.mask_head.num_convs=1',
+)  # fmt: skip
+MASK_RCNN = ('configs/mmdet/mask-rcnn_pvt_tiny_scenes.py', (*ARCH, *SMALL_HEADS, *NECK_AND_ROIS))
+CASCADE = (
+    'configs/mmdet/heads/cascade-mask-rcnn_pvtv2_b1_1x_coco.py',
+    (*ARCH, 'model.backbone.arch.linear=False', *SMALL_HEADS),
+)
 PHOTO = 'docs/images/feature_maps.png'
 
 
@@ -130,6 +145,87 @@ def test_detector_with_suppression(export, load_tool, tmp_path: Path, capsys) ->
     np.testing.assert_array_equal(classes, wanted.labels)
 
 
+def spread(model: torch.nn.Module) -> None:
+    """Give a two-stage detector weights whose scores and boxes differ more than those at random."""
+    roi = model.roi_head
+    layers = [(model.rpn_head.rpn_cls, 0.1), (model.rpn_head.rpn_reg, 0.05)]
+    for head in (
+        roi.bbox_head if isinstance(roi.bbox_head, torch.nn.ModuleList) else [roi.bbox_head]
+    ):
+        layers += [(head.fc_cls, 0.6), (head.fc_reg, 0.1)]
+    for layer, std in layers:
+        torch.nn.init.normal_(layer.weight, std=std)
+
+
+@pytest.fixture
+def two_stages(load_tool):
+    """A detector as exported, and what MMDetection predicts with it."""
+    from mmdet.structures import DetDataSample
+
+    from spm_mm.deploy import build_deployed
+    from spm_mm.engine import load_config
+
+    def build(config: tuple):
+        cfg = load_config(
+            load_tool('tools/export.py').parse([config[0], 'none', 'a.onnx', *config[1]])
+        )
+        torch.manual_seed(0)
+        deployed = build_deployed(cfg, None, nms=True)
+        spread(deployed.model)
+
+        def predict(images: torch.Tensor):
+            size = tuple(images.shape[2:])
+            sample = DetDataSample(
+                metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1, 1))
+            )
+            with torch.no_grad():
+                (result,) = deployed.model.predict(images, [sample], rescale=False)
+            return result.pred_instances
+
+        return deployed, predict
+
+    return build
+
+
+@pytest.mark.parametrize('config', [MASK_RCNN, CASCADE], ids=['mask-rcnn', 'cascade'])
+def test_two_stages_are_those_of_mmdetection(two_stages, config: tuple) -> None:
+    """The same boxes, scores and classes in the same order; masks as MMDetection pastes them."""
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    from spm_mm.deploy import random_images
+
+    deployed, predict = two_stages(config)
+    assert deployed.output_names == ['boxes', 'scores', 'classes', 'masks']
+    images = random_images(1, (96, 128), raw=False)
+    with torch.no_grad():
+        boxes, scores, classes, masks = deployed(images)
+    wanted = predict(images)
+    assert len(boxes) > 10
+    assert len(set(classes.tolist())) > 2
+    torch.testing.assert_close(boxes, wanted.bboxes)
+    torch.testing.assert_close(scores, wanted.scores)
+    torch.testing.assert_close(classes, wanted.labels)
+    pasted, _ = _do_paste_mask(masks[:, None], boxes, 96, 128, skip_empty=False)
+    torch.testing.assert_close(pasted >= 0.5, wanted.masks)
+
+
+def test_two_stages_as_a_file(export, two_stages, tmp_path: Path, capsys) -> None:
+    """Boxes and masks of Mask R-CNN by ONNX Runtime."""
+    deployed, predict = two_stages(MASK_RCNN)
+    checkpoint, path = tmp_path / 'model.pth', tmp_path / 'model.onnx'
+    torch.save(dict(state_dict=deployed.model.state_dict()), checkpoint)
+    export(MASK_RCNN, path, '--size', '96', '128', '--nms', checkpoint=str(checkpoint))
+    assert 'boxes compared: 0' not in capsys.readouterr().out
+    image = torch.rand(1, 3, 96, 128)
+    boxes, scores, classes, masks = run_file(path, image.numpy())
+    wanted = predict(image)
+    assert len(boxes) == len(wanted.bboxes) > 10
+    np.testing.assert_allclose(np.sort(scores), np.sort(wanted.scores), atol=1e-4)
+    assert masks.shape == (len(boxes), 28, 28)
+    assert ((masks >= 0) & (masks <= 1)).all()
+    assert classes.dtype == np.int64
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('config', [CLASSIFIER, SEGMENTOR, DETECTOR], ids=lambda c: Path(c[0]).stem)
 def test_any_size(export, run_tool, tmp_path: Path, capsys, config: tuple) -> None:
@@ -165,6 +261,11 @@ def test_bad_input(export, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             export(config, tmp_path / name, '--size', '64', '64', *options)
-    mask_rcnn = ('configs/mmdet/mask-rcnn_pvt_tiny_scenes.py', ())
-    with pytest.raises(UserError, match='a MaskRCNN cannot be exported'):
-        export(mask_rcnn, tmp_path / 'a.onnx')
+    with pytest.raises(UserError, match='a two-stage detector is exported with --nms'):
+        export(MASK_RCNN, tmp_path / 'a.onnx')
+    for name, kind in (
+        ('mmdet/heads/rtmdet_pvtv2_b1_300e_coco', 'RTMDet'),
+        ('mmseg/heads/mask2former_pvtv2_b1_160k_ade20k', 'EncoderDecoder'),
+    ):
+        with pytest.raises(UserError, match=f'a {kind} cannot be exported'):
+            export((f'configs/{name}.py', ()), tmp_path / 'a.onnx')

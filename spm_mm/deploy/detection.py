@@ -1,0 +1,191 @@
+"""The predictions of MMDetection's detectors with anchors, as functions of tensors alone.
+
+MMDetection collects them in Python objects, image by image, which a graph cannot hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import ops
+
+from spm_mm.errors import UserError
+
+__all__ = ['best_of_levels', 'check_two_stages', 'dense_boxes', 'predict_two_stages', 'suppress']
+
+Levels = list[tuple[Tensor, Tensor]]
+
+
+def dense_boxes(head: nn.Module, features: Sequence[Tensor], size: tuple[int, int]) -> Levels:
+    """Every anchor's box (B, N, 4) and scores (B, N, classes), from 0 to 1, of each level.
+
+    Args:
+        head: A head with anchors of a one-stage detector, or of region proposals.
+        features: Feature maps (B, C, H, W) of the neck.
+        size: Height and width of the images.
+    """
+    scores, deltas = head(features)
+    batch, device = scores[0].shape[0], scores[0].device
+    sizes = [tuple(level.shape[2:]) for level in scores]
+    anchors = head.prior_generator.grid_priors(sizes, torch.float32, device)
+    levels = []
+    for score, delta, anchor in zip(scores, deltas, anchors, strict=True):
+        score, delta = (
+            t.permute(0, 2, 3, 1).reshape(batch, -1, last).float()
+            for t, last in ((score, head.cls_out_channels), (delta, 4))
+        )
+        score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)
+        box = head.bbox_coder.decode(anchor.expand(batch, -1, -1), delta)
+        levels.append((clip(box, *size) if head.bbox_coder.clip_border else box, score))
+    return levels
+
+
+def best_of_levels(levels: Levels, number: int) -> Sequence[Tensor]:
+    """Of one image, the best pairs of box and class of each level.
+
+    Pairs and not boxes: the threshold of :func:`suppress` leaves of them what it would leave of all.
+
+    Returns:
+        Boxes (N, 4), scores (N,), classes (N,) and levels (N,).
+    """
+    found = []
+    for level, (boxes, scores) in enumerate(levels):
+        boxes, scores, classes = boxes[0], scores[0], scores.shape[-1]
+        best, index = scores.flatten().topk(torch.sym_min(number, scores.shape[0] * classes))
+        found.append(
+            (boxes[index // classes], best, index % classes, torch.full_like(index, level))
+        )
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> Sequence[Tensor]:
+    """Non-maximum suppression within groups, as MMDetection does it.
+
+    Args:
+        boxes: (N, 4), x1, y1, x2, y2 in pixels.
+        scores: (N,).
+        groups: (N,), integers: a box suppresses those of its own group.
+        cfg: ``test_cfg`` of a head: ``score_thr`` (default 0), ``min_bbox_size`` (default none),
+            ``nms.iou_threshold`` and ``max_per_img``.
+
+    Returns:
+        Boxes (M, 4), scores (M,) and groups (M,), best first.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    wanted = scores > cfg.get('score_thr', 0)
+    if cfg.get('min_bbox_size', -1) >= 0:
+        wanted = wanted & (sides > cfg.min_bbox_size).all(dim=1)
+    # Groups are moved apart: by what MMDetection moves them, so that rounding is the same.
+    step = torch.where(wanted[:, None], boxes, 0.0).max() + 1
+    index = wanted.nonzero()[:, 0]
+    boxes, scores, groups = (t[index] for t in (boxes, scores, groups))
+    kept = ops.nms(boxes + (groups * step)[:, None], scores, cfg.nms.iou_threshold)
+    kept = kept[: cfg.max_per_img]
+    return boxes[kept], scores[kept], groups[kept]
+
+
+def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Boxes (..., 4) inside an image, as box coders do it, whose clamp fixes the size of a graph."""
+    sides = [torch.full((), side, dtype=boxes.dtype) for side in (width, height) * 2]
+    return boxes.clamp(min=0).minimum(torch.stack(sides).to(boxes.device))
+
+
+def each(module: nn.Module) -> list[nn.Module]:
+    """The stages of a cascade, or the only one."""
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+def check_two_stages(model: nn.Module) -> None:
+    """Refuse a second stage that :func:`predict_two_stages` would compute otherwise than MMDetection.
+
+    Raises:
+        UserError: With what is not supported.
+    """
+    roi = model.roi_head
+    if type(roi).__name__ not in ('StandardRoIHead', 'CascadeRoIHead'):
+        raise UserError(
+            f'a {type(roi).__name__} cannot be exported: allowed are StandardRoIHead (Faster and Mask'
+            ' R-CNN) and CascadeRoIHead'
+        )
+    parts = [(roi.bbox_roi_extractor, roi.bbox_head)]
+    if roi.with_mask:
+        parts.append((roi.mask_roi_extractor, roi.mask_head))
+    for extractors, _ in parts:
+        for extractor in each(extractors):
+            layers = getattr(extractor, 'roi_layers', [])
+            if type(extractor).__name__ != 'SingleRoIExtractor' or any(
+                type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg' for layer in layers
+            ):
+                raise UserError('only SingleRoIExtractor with an averaging RoIAlign is exported')
+    if roi.with_shared_head or any(head.custom_activation for head in each(roi.bbox_head)):
+        raise UserError('a shared head and losses with their own activation are not exported')
+
+
+def predict_two_stages(
+    model: nn.Module, features: Sequence[Tensor], size: tuple[int, int]
+) -> Sequence[Tensor]:
+    """What a two-stage detector sees in one image, by its ``test_cfg``.
+
+    Args:
+        model: MMDetection's detector, in evaluation mode.
+        features: Feature maps (1, C, H, W) of the neck.
+        size: Height and width of the image.
+
+    Returns:
+        Boxes (N, 4), scores (N,) and classes (N,), best first, and masks (N, h, w) of the object in its
+        box, from 0 to 1, where the model has them.
+    """
+    cfg, roi = model.rpn_head.test_cfg, model.roi_head
+    boxes, scores, _, levels = best_of_levels(
+        dense_boxes(model.rpn_head, features, size), cfg.nms_pre
+    )
+    boxes, _, _ = suppress(boxes, scores, levels, cfg)
+    cfg, heads = roi.test_cfg, each(roi.bbox_head)
+    total = 0
+    for extractor, head in zip(each(roi.bbox_roi_extractor), heads, strict=True):
+        scores, deltas = (t.float() for t in head(pool(extractor, features, boxes)))
+        total = total + scores
+        if head is not heads[-1]:
+            label = scores[:, :-1].argmax(dim=1)
+            boxes = head.regress_by_class(boxes, label, deltas, dict(img_shape=size))
+    classes = heads[-1].num_classes
+    scores = (total / len(heads)).softmax(dim=1)[:, :classes]
+    boxes = boxes[:, None].expand(-1, classes, -1).reshape(-1, 4)
+    if heads[-1].reg_class_agnostic:
+        deltas = deltas[:, None].expand(-1, classes, -1)
+    boxes = heads[-1].bbox_coder.decode(boxes, deltas.reshape(-1, 4), max_shape=size)
+    groups = torch.arange(classes, device=boxes.device).expand_as(scores).reshape(-1)
+    found = suppress(boxes, scores.reshape(-1), groups, cfg)
+    if not roi.with_mask:
+        return found
+    boxes, _, groups = found
+    heads, total = each(roi.mask_head), 0
+    for extractor, head in zip(each(roi.mask_roi_extractor), heads, strict=True):
+        total = total + head(pool(extractor, features, boxes)).float().sigmoid()
+    masks = total / len(heads)
+    if heads[-1].class_agnostic:
+        return *found, masks[:, 0]
+    index = groups[:, None, None, None].expand(-1, 1, *masks.shape[2:])
+    return *found, masks.gather(1, index)[:, 0]
+
+
+def pool(extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """Features of each box (N, C, h, w), from the level that fits its size."""
+    layers = extractor.roi_layers
+    rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
+    levels = extractor.map_roi_levels(rois, len(layers))
+    pooled = None
+    for i, layer in enumerate(layers):
+        mine = levels == i
+        found = ops.roi_align(
+            features[i].float(),
+            # Of other levels an empty box: no samples are taken of it.
+            torch.where(mine[:, None], rois, 0.0),
+            layer.output_size,
+            layer.spatial_scale,
+            layer.sampling_ratio,
+            layer.aligned,
+        )
+        pooled = found if pooled is None else torch.where(mine[:, None, None, None], found, pooled)
+    return pooled.to(features[0].dtype)
