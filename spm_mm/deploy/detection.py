@@ -36,9 +36,16 @@ def dense_boxes(head: nn.Module, features: Sequence[Tensor], size: tuple[int, in
             for t, last in ((score, head.cls_out_channels), (delta, 4))
         )
         score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)
-        box = head.bbox_coder.decode(anchor.expand(batch, -1, -1), delta)
-        levels.append((clip(box, *size) if head.bbox_coder.clip_border else box, score))
+        levels.append((decode(head, anchor.expand(batch, -1, -1), delta, size), score))
     return levels
+
+
+def decode(head: nn.Module, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (..., N, 4) moved as the head predicts."""
+    many = boxes.ndim == 3  # MMDetection's code for one image asks whether there are any boxes
+    moved = head.bbox_coder.decode(boxes if many else boxes[None], deltas if many else deltas[None])
+    moved = moved if many else moved[0]
+    return clip(moved, *size) if head.bbox_coder.clip_border else moved
 
 
 def best_of_levels(levels: Levels, number: int) -> Sequence[Tensor]:
@@ -80,8 +87,11 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> Sequenc
     step = torch.where(wanted[:, None], boxes, 0.0).max() + 1
     index = wanted.nonzero()[:, 0]
     boxes, scores, groups = (t[index] for t in (boxes, scores, groups))
-    kept = ops.nms(boxes + (groups * step)[:, None], scores, cfg.nms.iou_threshold)
-    kept = kept[: cfg.max_per_img]
+    # PyTorch's graphs hold for two boxes or more: two worse ones, far from all others, are kept last.
+    far = boxes.new_tensor([[-1e6] * 4, [-2e6] * 4]) + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    apart = torch.cat([boxes + (groups * step)[:, None], far])
+    kept = ops.nms(apart, torch.cat([scores, -scores.new_ones(2)]), cfg.nms.iou_threshold)
+    kept = kept[:-2][: cfg.max_per_img]
     return boxes[kept], scores[kept], groups[kept]
 
 
@@ -108,16 +118,15 @@ def check_two_stages(model: nn.Module) -> None:
             f'a {type(roi).__name__} cannot be exported: allowed are StandardRoIHead (Faster and Mask'
             ' R-CNN) and CascadeRoIHead'
         )
-    parts = [(roi.bbox_roi_extractor, roi.bbox_head)]
+    extractors = each(roi.bbox_roi_extractor)
     if roi.with_mask:
-        parts.append((roi.mask_roi_extractor, roi.mask_head))
-    for extractors, _ in parts:
-        for extractor in each(extractors):
-            layers = getattr(extractor, 'roi_layers', [])
-            if type(extractor).__name__ != 'SingleRoIExtractor' or any(
-                type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg' for layer in layers
-            ):
-                raise UserError('only SingleRoIExtractor with an averaging RoIAlign is exported')
+        extractors = extractors + each(roi.mask_roi_extractor)
+    for extractor in extractors:
+        layers = getattr(extractor, 'roi_layers', [])
+        if type(extractor).__name__ != 'SingleRoIExtractor' or any(
+            type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg' for layer in layers
+        ):
+            raise UserError('only SingleRoIExtractor with an averaging RoIAlign is exported')
     if roi.with_shared_head or any(head.custom_activation for head in each(roi.bbox_head)):
         raise UserError('a shared head and losses with their own activation are not exported')
 
@@ -136,38 +145,48 @@ def predict_two_stages(
         Boxes (N, 4), scores (N,) and classes (N,), best first, and masks (N, h, w) of the object in its
         box, from 0 to 1, where the model has them.
     """
-    cfg, roi = model.rpn_head.test_cfg, model.roi_head
-    boxes, scores, _, levels = best_of_levels(
-        dense_boxes(model.rpn_head, features, size), cfg.nms_pre
-    )
-    boxes, _, _ = suppress(boxes, scores, levels, cfg)
-    cfg, heads = roi.test_cfg, each(roi.bbox_head)
-    total = 0
+    head, roi = model.rpn_head, model.roi_head
+    levels = dense_boxes(head, features, size)
+    boxes, scores, _, levels = best_of_levels(levels, head.test_cfg.nms_pre)
+    boxes, _, _ = suppress(boxes, scores, levels, head.test_cfg)
+    boxes, scores = refine(roi, features, boxes, size)
+    classes = torch.arange(scores.shape[1], device=boxes.device).expand_as(scores)
+    found = suppress(boxes.flatten(0, 1), scores.reshape(-1), classes.reshape(-1), roi.test_cfg)
+    return (*found, masks_of(roi, features, found[0], found[2])) if roi.with_mask else found
+
+
+def refine(
+    roi: nn.Module, features: Sequence[Tensor], boxes: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) as the second stage moves them for each class (N, C, 4), and scores (N, C)."""
+    heads, total = each(roi.bbox_head), 0
     for extractor, head in zip(each(roi.bbox_roi_extractor), heads, strict=True):
         scores, deltas = (t.float() for t in head(pool(extractor, features, boxes)))
         total = total + scores
+        deltas = deltas.unflatten(1, (-1, 4))
         if head is not heads[-1]:
-            label = scores[:, :-1].argmax(dim=1)
-            boxes = head.regress_by_class(boxes, label, deltas, dict(img_shape=size))
-    classes = heads[-1].num_classes
+            best = scores[:, :-1].argmax(dim=1)
+            deltas = deltas[:, 0] if head.reg_class_agnostic else of_class(deltas, best)
+            boxes = decode(head, boxes, deltas, size)
+    classes = head.num_classes
     scores = (total / len(heads)).softmax(dim=1)[:, :classes]
-    boxes = boxes[:, None].expand(-1, classes, -1).reshape(-1, 4)
-    if heads[-1].reg_class_agnostic:
-        deltas = deltas[:, None].expand(-1, classes, -1)
-    boxes = heads[-1].bbox_coder.decode(boxes, deltas.reshape(-1, 4), max_shape=size)
-    groups = torch.arange(classes, device=boxes.device).expand_as(scores).reshape(-1)
-    found = suppress(boxes, scores.reshape(-1), groups, cfg)
-    if not roi.with_mask:
-        return found
-    boxes, _, groups = found
+    boxes, deltas = (t.expand(-1, classes, -1).reshape(-1, 4) for t in (boxes[:, None], deltas))
+    return decode(head, boxes, deltas, size).unflatten(0, (-1, classes)), scores
+
+
+def masks_of(roi: nn.Module, features: Sequence[Tensor], boxes: Tensor, classes: Tensor) -> Tensor:
+    """What the mask heads see in boxes (N, 4) of these classes (N,): (N, h, w), from 0 to 1."""
     heads, total = each(roi.mask_head), 0
     for extractor, head in zip(each(roi.mask_roi_extractor), heads, strict=True):
         total = total + head(pool(extractor, features, boxes)).float().sigmoid()
     masks = total / len(heads)
-    if heads[-1].class_agnostic:
-        return *found, masks[:, 0]
-    index = groups[:, None, None, None].expand(-1, 1, *masks.shape[2:])
-    return *found, masks.gather(1, index)[:, 0]
+    return masks[:, 0] if head.class_agnostic else of_class(masks, classes)
+
+
+def of_class(values: Tensor, classes: Tensor) -> Tensor:
+    """Of values (N, C, ...) for every class those of each box's own class (N,), as (N, ...)."""
+    index = classes.reshape(-1, *[1] * (values.ndim - 1)).expand(-1, 1, *values.shape[2:])
+    return values.gather(1, index)[:, 0]
 
 
 def pool(extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:

@@ -226,6 +226,21 @@ def test_two_stages_as_a_file(export, two_stages, tmp_path: Path, capsys) -> Non
     assert classes.dtype == np.int64
 
 
+def test_two_stages_that_find_nothing(two_stages, tmp_path: Path) -> None:
+    """No box passes the threshold, so the second suppression and the masks get none."""
+    from spm_mm.deploy import save_onnx, save_program, trace
+
+    path, changes = MASK_RCNN
+    deployed, _ = two_stages((path, (*changes, 'model.test_cfg.rcnn.score_thr=1.0')))
+    image = torch.rand(1, 3, 64, 64)
+    program = trace(deployed, image)
+    save_program(program, tmp_path / 'a.pt2')
+    save_onnx(program, tmp_path / 'a.onnx', deployed.output_names, {})
+    for name in ('a.pt2', 'a.onnx'):
+        found = runner_of(tmp_path / name)(image)
+        assert [len(out) for out in found] == [0, 0, 0, 0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('config', [CLASSIFIER, SEGMENTOR, DETECTOR], ids=lambda c: Path(c[0]).stem)
 def test_any_size(export, run_tool, tmp_path: Path, capsys, config: tuple) -> None:
