@@ -4,6 +4,7 @@ A ``python`` block runs here where the line above it is ``<!-- run -->``. The bl
 their names, from top to bottom.
 """
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,3 +161,19 @@ def test_charts_are_up_to_date(tool, load_tool) -> None:
     assert charts.outdated() == []
     page = (ROOT / 'docs/benchmarks.md').read_text()
     assert all(f'(images/{name}.svg)' in page for name in charts.CHARTS)
+
+
+def test_results_are_those_of_the_report() -> None:
+    """The figures of the comparison on CamVid, in the page and in the README."""
+    folder = ROOT / 'docs/results'
+    with (folder / 'pvt_slim_camvid.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row in rows:
+        score, change = f'{row["mIoU"]} ± {row["spread"]}', row['difference']
+        cells = [f'{row["training step, relative"]}x', score]
+        if change != '-':
+            cells += [change, row['95 % interval'], row['told apart']]
+            assert f'| {change}, {row["95 % interval"]} |' in (ROOT / 'README.md').read_text()
+        assert f'| {" | ".join(cells)} |' in (ROOT / 'docs/results.md').read_text()
+        assert f'| {score} |' in (ROOT / 'README.md').read_text()

@@ -71,8 +71,8 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     timed = any(row['train_seconds'] for row in rows)
     if timed:
         header += [
-            'training step (ms)', 'relative', 'training memory (GiB)',
-            'inference (ms)', 'relative', 'inference memory (GiB)',
+            'training step (ms)', 'training step, relative', 'training memory (GiB)',
+            'inference (ms)', 'inference, relative', 'inference memory (GiB)',
         ]  # fmt: skip
     header += [f'{metric}', 'spread', 'seeds', 'difference', '95 % interval', 'told apart']
     return Table(header, [_summary_row(row, timed, digits) for row in rows])
