@@ -9,7 +9,7 @@ h1, h2 { font-weight: 600 }
 h2 { margin-top: 2em }
 .wide { overflow-x: auto }
 table { border-collapse: collapse }
-th, td { padding: .3em .7em; text-align: right; border-bottom: 1px solid #ddd }
+th, td { padding: .3em .5em; font-size: .93em; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
 .text th, .text td { text-align: left; vertical-align: top; overflow-wrap: anywhere; min-width: 6em }
 .sortable th { cursor: pointer; border-bottom: 2px solid #888; vertical-align: bottom }
