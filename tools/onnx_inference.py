@@ -1,6 +1,6 @@
 """Run an exported classifier or segmentor with numpy and onnxruntime alone.
 
-MODEL.onnx comes from tools/export.py --normalize. IMAGE.npy is an RGB image (H, W, 3), 0 to 255, of the
+MODEL.onnx comes from tools/export.py --normalize, without --argmax. IMAGE.npy is an RGB image (H, W, 3), 0 to 255, of the
 size that the model takes. Prints the five best classes of a classifier; writes the classes of a
 segmentor's pixels to --out.
 """
@@ -21,6 +21,12 @@ args = parser.parse_args()
 session = onnxruntime.InferenceSession(args.model, providers=onnxruntime.get_available_providers())
 image = np.load(args.image).astype(np.float32).transpose(2, 0, 1)[None]
 notes = session.get_modelmeta().custom_metadata_map
+names = [output.name for output in session.get_outputs()]
+if names != ['scores'] or notes['normalized_inside'] != 'true':
+    sys.exit(
+        f'{args.model} puts out {", ".join(names)}: this script runs classifiers and segmentors'
+        ' exported with --normalize and without --argmax'
+    )
 size, smallest = list(image.shape[2:]), json.loads(notes['smallest_size'])
 if size != smallest and not (
     notes['dynamic'] == 'true' and np.all(np.greater_equal(size, smallest))
