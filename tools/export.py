@@ -139,6 +139,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.int8 and model.kind != 'classifier':
         raise UserError(f'--int8 is for classifiers, this is a {model.kind}')
     size = tuple(args.size or default_shape(cfg))
+    divisor = getattr(getattr(model.model, 'data_preprocessor', None), 'pad_size_divisor', 1)
+    if args.normalize and 'detector' in model.kind and any(side % divisor for side in size):
+        raise UserError(
+            f'--size {size[0]} {size[1]} must be divisible by pad_size_divisor={divisor} of the config'
+            ' with --normalize: MMDetection pads after it has normalized'
+        )
     # An example of one image would fix the batch: PyTorch takes 1 for a number of its own kind.
     example = random_images(
         max(2, args.batch) if args.dynamic else args.batch, size, args.normalize
@@ -185,6 +191,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{what} on {len(batches)} batches: {found.largest:.1e} (allowed {tolerance:.1e})')
         if args.nms:
             print(f'boxes compared: {found.numbers // 4}')
+            if not found.numbers:
+                print(
+                    'WARNING: no box passed the score_thr, so nothing was compared: give --images'
+                )
         if found.agreement is not None:
             print(f'same class: {found.agreement:.2%}')
         print(

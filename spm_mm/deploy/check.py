@@ -105,7 +105,8 @@ def compare(
         has_classes: Whether dimension 1 of the first output is one score for each class.
         has_boxes: Whether the outputs are boxes, scores and classes after non-maximum suppression, and
             what else belongs to each box. Boxes whose scores are equal but for rounding may have
-            changed places, so each is compared with the nearest of its class.
+            changed places, so each is compared with the nearest of its class. If two have the same
+            nearest one, or the scores are not in order, the difference is infinite.
         repeat: Timed runs of each on the first batch, behind one that does not count.
     """
     largest, agreements, numbers = 0.0, [], 0
@@ -118,6 +119,8 @@ def compare(
             far = np.abs(wanted[0][:, None] - found[0]).sum(axis=2)
             far[wanted[2][:, None] != found[2]] = np.inf
             index = far.argmin(axis=1)
+            if len(np.unique(index)) < len(index) or (np.diff(found[1]) > 0).any():
+                largest = float('inf')
             found = [out[index] for out in found]
         for one, other in zip(found, wanted, strict=True):
             if one.shape != other.shape:

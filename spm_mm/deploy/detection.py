@@ -12,9 +12,17 @@ from torchvision import ops
 
 from spm_mm.errors import UserError
 
-__all__ = ['best_of_levels', 'check_two_stages', 'dense_boxes', 'predict_two_stages', 'suppress']
+__all__ = [
+    'best_of_levels',
+    'check_one_stage',
+    'check_two_stages',
+    'dense_boxes',
+    'predict_two_stages',
+    'suppress',
+]
 
 Levels = list[tuple[Tensor, Tensor]]
+ANCHOR_HEADS = ('RetinaHead', 'RetinaSepBNHead', 'FSAFHead', 'FreeAnchorRetinaHead', 'YOLOFHead')
 
 
 def dense_boxes(head: nn.Module, features: Sequence[Tensor], size: tuple[int, int]) -> Levels:
@@ -35,7 +43,7 @@ def dense_boxes(head: nn.Module, features: Sequence[Tensor], size: tuple[int, in
             t.permute(0, 2, 3, 1).reshape(batch, -1, last).float()
             for t, last in ((score, head.cls_out_channels), (delta, 4))
         )
-        score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)
+        score = score.sigmoid() if head.use_sigmoid_cls else score.softmax(-1)[..., :-1]
         levels.append((decode(head, anchor.expand(batch, -1, -1), delta, size), score))
     return levels
 
@@ -66,25 +74,34 @@ def best_of_levels(levels: Levels, number: int) -> Sequence[Tensor]:
     return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
-def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> Sequence[Tensor]:
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    cfg: Any,
+    threshold: float = 0,
+    smallest: float = -1,
+) -> Sequence[Tensor]:
     """Non-maximum suppression within groups, as MMDetection does it.
 
     Args:
         boxes: (N, 4), x1, y1, x2, y2 in pixels.
         scores: (N,).
         groups: (N,), integers: a box suppresses those of its own group.
-        cfg: ``test_cfg`` of a head: ``score_thr`` (default 0), ``min_bbox_size`` (default none),
-            ``nms.iou_threshold`` and ``max_per_img``.
+        cfg: ``test_cfg`` of a head: ``nms.iou_threshold`` and ``max_per_img``.
+        threshold: Boxes of this score and below are left out.
+        smallest: So are boxes with a side of this length or below, in pixels.
 
     Returns:
         Boxes (M, 4), scores (M,) and groups (M,), best first.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
-    wanted = scores > cfg.get('score_thr', 0)
-    if cfg.get('min_bbox_size', -1) >= 0:
-        wanted = wanted & (sides > cfg.min_bbox_size).all(dim=1)
+    wanted = scores > threshold
+    if smallest >= 0:
+        wanted = wanted & (sides > smallest).all(dim=1)
     # Groups are moved apart: by what MMDetection moves them, so that rounding is the same.
-    step = torch.where(wanted[:, None], boxes, 0.0).max() + 1
+    corners = torch.where(wanted[:, None], boxes, 0.0)
+    step = torch.cat([corners.flatten(), boxes.new_zeros(1)]).max() + 1
     index = wanted.nonzero()[:, 0]
     boxes, scores, groups = (t[index] for t in (boxes, scores, groups))
     # PyTorch's graphs hold for two boxes or more: two worse ones, far from all others, are kept last.
@@ -106,29 +123,75 @@ def each(module: nn.Module) -> list[nn.Module]:
     return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
-def check_two_stages(model: nn.Module) -> None:
-    """Refuse a second stage that :func:`predict_two_stages` would compute otherwise than MMDetection.
+def refuse_others(module: nn.Module, allowed: Sequence[str]) -> None:
+    """Refuse a part of a detector that is of another class, which may compute something else."""
+    if type(module).__name__ not in allowed:
+        raise UserError(
+            f'a detector with a {type(module).__name__} cannot be exported: allowed are'
+            f' {", ".join(allowed)}'
+        )
+
+
+def check_test_cfg(cfg: Any, where: str, with_levels: bool) -> None:
+    """Refuse settings that :func:`suppress` does not follow.
+
+    Raises:
+        UserError: With the key, its value and what is allowed.
+    """
+    settings = cfg.get('nms') or {}
+    others = set(settings) - {'type', 'iou_threshold', 'split_thr'}
+    if settings.get('type') != 'nms' or 'iou_threshold' not in settings or others:
+        raise UserError(
+            f"{where}.nms must be dict(type='nms', iou_threshold=...) for --nms, got {dict(settings)}"
+        )
+    for key in ('max_per_img', 'nms_pre') if with_levels else ('max_per_img',):
+        if not isinstance(cfg.get(key), int) or cfg[key] < 1:
+            raise UserError(f'{where}.{key} must be at least 1 for --nms, got {cfg.get(key)}')
+
+
+def check_one_stage(head: nn.Module, nms: bool) -> None:
+    """Refuse a head that MMDetection computes otherwise than :func:`dense_boxes`.
 
     Raises:
         UserError: With what is not supported.
     """
-    roi = model.roi_head
-    if type(roi).__name__ not in ('StandardRoIHead', 'CascadeRoIHead'):
-        raise UserError(
-            f'a {type(roi).__name__} cannot be exported: allowed are StandardRoIHead (Faster and Mask'
-            ' R-CNN) and CascadeRoIHead'
-        )
+    refuse_others(head, ANCHOR_HEADS)
+    refuse_others(head.bbox_coder, ('DeltaXYWHBBoxCoder',))
+    if nms:
+        check_test_cfg(head.test_cfg, 'model.test_cfg', with_levels=True)
+
+
+def check_two_stages(model: nn.Module) -> None:
+    """Refuse a detector that MMDetection computes otherwise than :func:`predict_two_stages`.
+
+    Raises:
+        UserError: With what is not supported.
+    """
+    rpn, roi = model.rpn_head, model.roi_head
+    refuse_others(model, ('FasterRCNN', 'MaskRCNN', 'CascadeRCNN'))
+    refuse_others(rpn, ('RPNHead',))
+    refuse_others(roi, ('StandardRoIHead', 'CascadeRoIHead'))
     extractors = each(roi.bbox_roi_extractor)
     if roi.with_mask:
         extractors = extractors + each(roi.mask_roi_extractor)
+        for head in each(roi.mask_head):
+            refuse_others(head, ('FCNMaskHead',))
     for extractor in extractors:
-        layers = getattr(extractor, 'roi_layers', [])
-        if type(extractor).__name__ != 'SingleRoIExtractor' or any(
-            type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg' for layer in layers
-        ):
-            raise UserError('only SingleRoIExtractor with an averaging RoIAlign is exported')
-    if roi.with_shared_head or any(head.custom_activation for head in each(roi.bbox_head)):
-        raise UserError('a shared head and losses with their own activation are not exported')
+        refuse_others(extractor, ('SingleRoIExtractor',))
+        for layer in extractor.roi_layers:
+            refuse_others(layer, ('RoIAlign',))
+            if layer.pool_mode != 'avg':
+                raise UserError(f"pool_mode of RoIAlign must be 'avg', got {layer.pool_mode!r}")
+    for head in each(roi.bbox_head):
+        refuse_others(head, ('BBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'))
+        if head.custom_activation:
+            raise UserError('a loss with its own activation is not exported')
+    for head in (rpn, *each(roi.bbox_head)):
+        refuse_others(head.bbox_coder, ('DeltaXYWHBBoxCoder',))
+    if roi.with_shared_head:
+        raise UserError('a shared head is not exported')
+    check_test_cfg(rpn.test_cfg, 'model.test_cfg.rpn', with_levels=True)
+    check_test_cfg(roi.test_cfg, 'model.test_cfg.rcnn', with_levels=False)
 
 
 def predict_two_stages(
@@ -148,10 +211,12 @@ def predict_two_stages(
     head, roi = model.rpn_head, model.roi_head
     levels = dense_boxes(head, features, size)
     boxes, scores, _, levels = best_of_levels(levels, head.test_cfg.nms_pre)
-    boxes, _, _ = suppress(boxes, scores, levels, head.test_cfg)
+    smallest = head.test_cfg.get('min_bbox_size', -1)
+    boxes, _, _ = suppress(boxes, scores, levels, head.test_cfg, smallest=smallest)
     boxes, scores = refine(roi, features, boxes, size)
     classes = torch.arange(scores.shape[1], device=boxes.device).expand_as(scores)
-    found = suppress(boxes.flatten(0, 1), scores.reshape(-1), classes.reshape(-1), roi.test_cfg)
+    candidates = boxes.flatten(0, 1), scores.reshape(-1), classes.reshape(-1)
+    found = suppress(*candidates, roi.test_cfg, roi.test_cfg.get('score_thr', 0))
     return (*found, masks_of(roi, features, found[0], found[2])) if roi.with_mask else found
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spm_mm.compat import check_state_dict, load_weights
 from spm_mm.deploy.detection import (
     best_of_levels,
+    check_one_stage,
     check_two_stages,
     dense_boxes,
     predict_two_stages,
@@ -65,6 +66,8 @@ class Deployed(nn.Module):
         self.nms = nms
         if nms and 'detector' not in self.kind:
             raise UserError(f'--nms is for detectors, this is a {self.kind}')
+        if self.kind == 'detector':
+            check_one_stage(model.bbox_head, nms)
         if self.kind == 'two-stage detector':
             check_two_stages(model)
             if not nms:
@@ -126,7 +129,8 @@ class Deployed(nn.Module):
             return [torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)]
         cfg = head.test_cfg
         boxes, scores, classes, _ = best_of_levels(levels, cfg.nms_pre)
-        return suppress(boxes, scores, classes, cfg)
+        limits = cfg.get('score_thr', 0), cfg.get('min_bbox_size', -1)
+        return suppress(boxes, scores, classes, cfg, *limits)
 
     def _two_stage_detector(self, x: Tensor) -> Sequence[Tensor]:
         return predict_two_stages(self.model, self.model.extract_feat(x), tuple(x.shape[2:]))

@@ -209,6 +209,58 @@ def test_two_stages_are_those_of_mmdetection(two_stages, config: tuple) -> None:
     torch.testing.assert_close(pasted >= 0.5, wanted.masks)
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ("rcnn.nms.type='soft_nms'", r'model\.test_cfg\.rcnn\.nms must be .* got .*soft_nms'),
+        ('rpn.nms.class_agnostic=True', r'model\.test_cfg\.rpn\.nms must be'),
+        ('rcnn.max_per_img=-1', r'model\.test_cfg\.rcnn\.max_per_img must be at least 1'),
+        ('rpn.nms_pre=-1', r'model\.test_cfg\.rpn\.nms_pre must be at least 1'),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(two_stages, change: str, message: str) -> None:
+    path, changes = MASK_RCNN
+    with pytest.raises(UserError, match=message):
+        two_stages((path, (*changes, f'model.test_cfg.{change}')))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        'model.rpn_head.loss_cls.use_sigmoid=False',
+        'model.test_cfg.rcnn.min_bbox_size=20',
+        'model.test_cfg.rpn.score_thr=0.9',
+        'model.roi_head.bbox_head.reg_class_agnostic=True',
+        'model.test_cfg.rpn.min_bbox_size=500',
+    ],
+)
+def test_settings_are_those_of_mmdetection(two_stages, change: str) -> None:
+    """Background of a softmax is no class; what MMDetection ignores, the file ignores; no proposals."""
+    path, changes = MASK_RCNN
+    deployed, predict = two_stages((path, (*changes, change)))
+    image = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        boxes, scores, *_ = deployed(image)
+    wanted = predict(image)
+    torch.testing.assert_close(boxes, wanted.bboxes)
+    torch.testing.assert_close(scores, wanted.scores)
+
+
+def test_boxes_are_compared_one_to_one() -> None:
+    from spm_mm.deploy import compare
+
+    boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [20, 20, 30, 30]])
+    model = (boxes, torch.tensor([0.9, 0.9, 0.5]), torch.tensor([0, 0, 1]))
+
+    def difference(order: list[int]) -> float:
+        file = [out[order].numpy() for out in model]
+        images = torch.zeros(1)
+        return compare(lambda _: model, lambda _: file, [images], False, True, repeat=1).largest
+
+    assert difference([0, 1, 2]) == difference([1, 0, 2]) == 0
+    assert difference([0, 0, 2]) == difference([2, 1, 0]) == float('inf')
+
+
 def test_two_stages_as_a_file(export, two_stages, tmp_path: Path, capsys) -> None:
     """Boxes and masks of Mask R-CNN by ONNX Runtime."""
     deployed, predict = two_stages(MASK_RCNN)
@@ -272,6 +324,12 @@ def test_bad_input(export, tmp_path: Path) -> None:
         (CLASSIFIER, 'a.onnx', ('--batch', '0'), 'must be at least 1'),
         (CLASSIFIER, 'a.onnx', ('--nms',), '--nms is for detectors, this is a classifier'),
         (DETECTOR, 'a.onnx', ('--nms', '--dynamic'), '--nms is for one image of one size'),
+        (
+            DETECTOR,
+            'a.onnx',
+            ('--normalize', '--size', '64', '70'),
+            'divisible by pad_size_divisor=32',
+        ),
         (CLASSIFIER, 'a.onnx', ('--images', 'no.png'), 'is no image'),
     ):
         with pytest.raises(UserError, match=message):
