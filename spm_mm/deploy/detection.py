@@ -50,9 +50,9 @@ def dense_boxes(head: nn.Module, features: Sequence[Tensor], size: tuple[int, in
 
 def decode(head: nn.Module, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes (..., N, 4) moved as the head predicts."""
-    many = boxes.ndim == 3  # MMDetection's code for one image asks whether there are any boxes
-    moved = head.bbox_coder.decode(boxes if many else boxes[None], deltas if many else deltas[None])
-    moved = moved if many else moved[0]
+    if boxes.ndim == 2:  # MMDetection's code for one image asks whether there are any boxes
+        return decode(head, boxes[None], deltas[None], size)[0]
+    moved = head.bbox_coder.decode(boxes, deltas)
     return clip(moved, *size) if head.bbox_coder.clip_border else moved
 
 
@@ -105,7 +105,7 @@ def suppress(
     index = wanted.nonzero()[:, 0]
     boxes, scores, groups = (t[index] for t in (boxes, scores, groups))
     # PyTorch's graphs hold for two boxes or more: two worse ones, far from all others, are kept last.
-    far = boxes.new_tensor([[-1e6] * 4, [-2e6] * 4]) + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    far = boxes.new_tensor([[x, x, x + 1, x + 1] for x in (-1e6, -2e6)])
     apart = torch.cat([boxes + (groups * step)[:, None], far])
     kept = ops.nms(apart, torch.cat([scores, -scores.new_ones(2)]), cfg.nms.iou_threshold)
     kept = kept[:-2][: cfg.max_per_img]
@@ -209,8 +209,8 @@ def predict_two_stages(
         box, from 0 to 1, where the model has them.
     """
     head, roi = model.rpn_head, model.roi_head
-    levels = dense_boxes(head, features, size)
-    boxes, scores, _, levels = best_of_levels(levels, head.test_cfg.nms_pre)
+    found = dense_boxes(head, features, size)
+    boxes, scores, _, levels = best_of_levels(found, head.test_cfg.nms_pre)
     smallest = head.test_cfg.get('min_bbox_size', -1)
     boxes, _, _ = suppress(boxes, scores, levels, head.test_cfg, smallest=smallest)
     boxes, scores = refine(roi, features, boxes, size)

@@ -334,6 +334,9 @@ def test_bad_input(export, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             export(config, tmp_path / name, '--size', '64', '64', *options)
+    atss = (DETECTOR[0], (*DETECTOR[1], 'model.bbox_head.type=ATSSHead'))
+    with pytest.raises(UserError, match='a detector with a ATSSHead cannot be exported'):
+        export(atss, tmp_path / 'a.onnx')
     with pytest.raises(UserError, match='a two-stage detector is exported with --nms'):
         export(MASK_RCNN, tmp_path / 'a.onnx')
     for name, kind in (
